@@ -1,0 +1,361 @@
+"""Everything that fastkit raises, as one tree that knows no framework.
+
+FastkitError
+├── DeclarationError             a class, a route or a setting that can never work; raised at import or start
+├── UnitOfWorkError              a unit of work used wrongly; always a bug in the caller
+│   ├── UncommittedChangesError      changes would be lost in silence
+│   ├── OutsideBlockError            a write without an open block
+│   ├── UnitClosedError              used before its block or after its end
+│   ├── ConcurrentUseError           two tasks or threads in one unit
+│   ├── BlockMismatchError           a nested block asks for what the open transaction is not
+│   ├── ReadOnlyError                a write in a read-only block
+│   ├── UnflushedChangesError        for_update() on an object that was already changed
+│   └── TransactionDoomedError       an error was swallowed; nothing more can be committed
+├── NotFoundError                no such row
+├── MultipleFoundError           more rows than one
+├── RulesBrokenError             business rules, each with its place
+├── InvalidValueError            a value that the column or its driver cannot take
+├── ConstraintError              a constraint of the database refused the rows
+│   ├── UniqueError
+│   ├── ForeignKeyError
+│   ├── ExclusionError
+│   ├── NotNullError
+│   └── CheckError
+├── ConcurrencyError             lost against another transaction; running the whole block again may succeed
+│   ├── SerializationError
+│   ├── DeadlockError
+│   ├── LockTimeoutError
+│   └── StaleRowError
+├── UnavailableError             the database cannot answer now
+│   ├── CannotConnectError
+│   ├── ConnectionLostError
+│   ├── PoolTimeoutError
+│   ├── StatementTimeoutError
+│   └── DatabaseClosedError
+└── CommitUnknownError           the connection was lost during COMMIT: stored or not, nobody knows
+
+Every error carries what a caller needs as attributes; no message and no member holds the values of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class FastkitError(Exception):
+    """
+    The root of every error that fastkit raises, and of the business errors of an app that wants problem documents.
+
+    A subclass says by class attributes how it looks on the wire: `status`, the HTTP status code, and `title`, the
+    summary that is the same for every occurrence. The message becomes the `detail` only where `public` is true.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal server error"
+    public: ClassVar[bool] = False
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which a client may try again; the `Retry-After` header."""
+
+    def members(self) -> Mapping[str, Any]:
+        """Return the extension members of the problem document: safe for clients, JSON-serialisable."""
+        return {}
+
+
+class DeclarationError(FastkitError):
+    """A class, a route or a setting can never work; raised when it is defined or when the app starts."""
+
+
+class UnitOfWorkError(FastkitError):
+    """A unit of work was used in a way that could lose or mix up work."""
+
+
+class UncommittedChangesError(UnitOfWorkError):
+    """
+    A block or a request would end with changes that were neither committed nor rolled back.
+
+    Attributes:
+        objects: The changed objects that are still alive.
+    """
+
+    def __init__(self, message: str, objects: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.objects = tuple(objects)
+
+
+class OutsideBlockError(UnitOfWorkError):
+    """A write was asked for while no block was open."""
+
+
+class UnitClosedError(UnitOfWorkError):
+    """A unit of work was used before its block was opened, or after it had ended."""
+
+
+class ConcurrentUseError(UnitOfWorkError):
+    """A second task or thread used a unit of work that belongs to another, or that is busy."""
+
+
+class BlockMismatchError(UnitOfWorkError):
+    """A nested block asked for an isolation level, a mode or a timeout that the open transaction does not have."""
+
+
+class ReadOnlyError(UnitOfWorkError):
+    """A write was asked for in a read-only block."""
+
+
+class UnflushedChangesError(UnitOfWorkError):
+    """A row was locked after its object had been changed, so the change rests on values read without the lock."""
+
+
+class TransactionDoomedError(UnitOfWorkError):
+    """An error inside the transaction was swallowed; it is the `__cause__`, and nothing can be committed any more."""
+
+
+class NotFoundError(FastkitError):
+    """
+    No row matches.
+
+    Attributes:
+        model: Name of the model that was asked for.
+        identity: What was asked for; never part of a message.
+    """
+
+    status = 404
+    title = "Not found"
+    public = True
+
+    def __init__(self, model: str, identity: object = None) -> None:
+        super().__init__(model, identity)
+        self.model = model
+        self.identity = identity
+
+    def __str__(self) -> str:
+        return f"No {self.model} matches."
+
+
+class MultipleFoundError(FastkitError):
+    """
+    More rows than one match where exactly one was asked for.
+
+    Attributes:
+        model: Name of the model that was asked for.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return f"More than one {self.model} matches: narrow the criteria, or use first() or all()."
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """
+    One rule that was broken.
+
+    Attributes:
+        detail: What is wrong, for the person who can change it.
+        at: JSON pointer to the place in the request (RFC 6901), or None if it concerns the whole.
+    """
+
+    detail: str
+    at: str | None = None
+
+
+class RulesBrokenError(FastkitError):
+    """
+    Business rules were broken; all of them are told at once.
+
+    Attributes:
+        broken: Each rule with its place.
+    """
+
+    status = 422
+    title = "Rules broken"
+    public = True
+
+    def __init__(self, broken: Sequence[BrokenRule]) -> None:
+        super().__init__(broken)
+        self.broken = tuple(broken)
+
+    def __str__(self) -> str:
+        return "; ".join(rule.detail for rule in self.broken)
+
+    def members(self) -> Mapping[str, Any]:
+        """Return `errors`, one entry a rule, with `pointer` where the rule has a place."""
+        return {
+            "errors": [
+                {"detail": rule.detail} if rule.at is None else {"detail": rule.detail, "pointer": rule.at}
+                for rule in self.broken
+            ]
+        }
+
+
+class _DatabaseAnswer(FastkitError):
+    """What the database said, with the table and the columns it was about where they can be known."""
+
+    public = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        table: str | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.table = table
+        self.columns = tuple(columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self.__dict__
+
+
+class InvalidValueError(_DatabaseAnswer):
+    """
+    A value is too long, out of range, of the wrong type or not representable.
+
+    Attributes:
+        table: Name of the table, or None if the driver does not tell.
+        columns: Names of the columns, empty if the driver does not tell.
+    """
+
+    status = 422
+    title = "Invalid value"
+
+
+class ConstraintError(_DatabaseAnswer):
+    """
+    A constraint of the database refused the rows; nothing of the transaction can be committed.
+
+    Attributes:
+        constraint: Name of the constraint, or None if the driver does not tell.
+        table: Name of the table, or None if the driver does not tell.
+        columns: Names of the columns, empty if they cannot be found.
+    """
+
+    status = 409
+    title = "Conflict"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        constraint: str | None = None,
+        table: str | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, table=table, columns=columns)
+        self.constraint = constraint
+
+    def members(self) -> Mapping[str, Any]:
+        """Return `errors` with a JSON pointer a column, where the columns are known."""
+        return {"errors": [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]} if self.columns else {}
+
+
+class UniqueError(ConstraintError):
+    """A row with the same unique value exists already."""
+
+
+class ForeignKeyError(ConstraintError):
+    """
+    A foreign key would point nowhere.
+
+    Attributes:
+        side: "child" if the row points to a parent that does not exist, "parent" if rows still point to the row
+            that should go, None if the database does not tell (SQLite).
+    """
+
+    def __init__(self, message: str, *, side: str | None = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.side = side
+
+
+class ExclusionError(ConstraintError):
+    """A row that excludes this one exists already (PostgreSQL)."""
+
+
+class NotNullError(ConstraintError):
+    """A required column got no value."""
+
+    status = 422
+    title = "Value required"
+
+
+class CheckError(ConstraintError):
+    """A value breaks a check constraint."""
+
+    status = 422
+    title = "Invalid value"
+
+
+class ConcurrencyError(_DatabaseAnswer):
+    """
+    The transaction lost against another one; the same block in a new transaction may succeed.
+
+    Attributes:
+        retryable: Whether running the whole block again can help.
+    """
+
+    status = 409
+    title = "Concurrent change"
+    retryable: ClassVar[bool] = True
+
+
+class SerializationError(ConcurrencyError):
+    """The isolation level does not allow the result of these concurrent transactions."""
+
+
+class DeadlockError(ConcurrencyError):
+    """The database broke a deadlock by rolling this transaction back."""
+
+
+class LockTimeoutError(ConcurrencyError):
+    """A lock was not granted in time; on SQLite, another connection is writing."""
+
+    status = 503
+    title = "Busy"
+    retry_after = 1
+
+
+class StaleRowError(ConcurrencyError):
+    """A row that was read was changed or deleted by somebody else before it was written."""
+
+    retryable = False
+
+
+class UnavailableError(FastkitError):
+    """The database cannot answer now; nothing is wrong with the request."""
+
+    status = 503
+    title = "Service unavailable"
+    retry_after = 5
+
+
+class CannotConnectError(UnavailableError):
+    """No connection to the database server could be made."""
+
+
+class ConnectionLostError(UnavailableError):
+    """The connection broke before COMMIT was sent; nothing was stored."""
+
+
+class PoolTimeoutError(UnavailableError):
+    """No connection became free in time."""
+
+
+class StatementTimeoutError(UnavailableError):
+    """A statement ran longer than its time limit and was stopped."""
+
+
+class DatabaseClosedError(UnavailableError):
+    """The database object was closed; the app is shutting down."""
+
+
+class CommitUnknownError(FastkitError):
+    """The connection was lost, or the deadline passed, while COMMIT was under way: stored or not, nobody knows."""
+
+    status = 503
+    title = "Outcome unknown"
