@@ -1,1 +1,27 @@
-"""fastkit."""
+"""Backend building blocks for FastAPI: a unit of work that cannot lie, repositories, services, problem documents."""
+
+from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Timeouts
+from fastkit.errors import FastkitError, NotFoundError
+from fastkit.pages import Page, PageQuery
+from fastkit.repository import AsyncRepository, Repository
+from fastkit.service import Service, rules
+from fastkit.uow import AsyncUnitOfWork, Outcome, Status, UnitOfWork
+
+__all__ = [
+    "NAMING_CONVENTION",
+    "AsyncDatabase",
+    "AsyncRepository",
+    "AsyncUnitOfWork",
+    "Database",
+    "FastkitError",
+    "NotFoundError",
+    "Outcome",
+    "Page",
+    "PageQuery",
+    "Repository",
+    "Service",
+    "Status",
+    "Timeouts",
+    "UnitOfWork",
+    "rules",
+]

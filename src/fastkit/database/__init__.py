@@ -1,0 +1,19 @@
+"""The database of an app: engine, sessions, time limits, errors in one language."""
+
+from fastkit.database._modes import Isolation, Mode
+from fastkit.database.database import AsyncDatabase, Database
+from fastkit.database.naming import NAMING_CONVENTION
+from fastkit.database.session import READS, GuardedSession, reading
+from fastkit.database.timeouts import Timeouts
+
+__all__ = [
+    "NAMING_CONVENTION",
+    "READS",
+    "AsyncDatabase",
+    "Database",
+    "GuardedSession",
+    "Isolation",
+    "Mode",
+    "Timeouts",
+    "reading",
+]

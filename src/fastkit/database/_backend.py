@@ -1,0 +1,33 @@
+"""What a kind of database must be able to say; one small class each for SQLite, PostgreSQL and MariaDB."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
+
+from fastkit.database._modes import Mode
+from fastkit.database.timeouts import Timeouts
+
+MODE = "fastkit_mode"
+"""Execution option that carries the `Mode` of a transaction from its engine to the `begin` event."""
+
+
+class Backend(Protocol):
+    """The decisions that depend on the kind of database."""
+
+    def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
+        """Return keyword arguments for `create_engine`, with limits for connecting, statements and locks."""
+
+    def attach(self, engine: Engine, timeouts: Timeouts) -> None:
+        """Add the connection events that make transactions in a `Mode` possible."""
+
+    def execution_options(self, mode: Mode) -> dict[str, Any]:
+        """Return the engine's execution options for transactions in this mode."""
+
+
+def mode_of(connection: Connection) -> Mode | None:
+    """Return the mode that this transaction was asked to run in, or None if no unit of work asked for it."""
+    mode: Mode | None = connection.get_execution_options().get(MODE)
+    return mode

@@ -1,0 +1,116 @@
+"""SQLite that behaves: real transactions, WAL, foreign keys, and writers that wait instead of failing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState, QueuePool
+
+from fastkit.database._backend import MODE, mode_of
+from fastkit.database._modes import Mode
+from fastkit.database.timeouts import Timeouts
+from fastkit.errors import DeclarationError
+
+QUERY_ONLY, STOPWATCH = "fastkit_query_only", "fastkit_stopwatch"
+INSTRUCTIONS_BETWEEN_CHECKS = 10_000
+
+
+class SQLiteBackend:
+    """
+    Connection set-up of SQLite, for sqlite3 and aiosqlite.
+
+    Source: sqlite.org/lang_transaction.html, sqlite.org/wal.html, sqlite.org/pragma.html.
+    """
+
+    def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
+        """Return options for a pool of real connections; refuse a database that lives in one connection only."""
+        name = url.database or ":memory:"
+        if name == ":memory:" or "mode=memory" in name or url.query.get("mode") == "memory":
+            driver = url.drivername
+            raise DeclarationError(
+                "An in-memory SQLite database lives in one connection, so that all requests would share one transaction. "
+                f"Use a file ({driver}:///shop.db) or, for tests, {driver}:///file:/shop?vfs=memdb&uri=true."
+            )
+        is_async = url.get_dialect().is_async
+        return {
+            "poolclass": AsyncAdaptedQueuePool if is_async else QueuePool,
+            "connect_args": {"timeout": timeouts.lock},
+        }
+
+    def attach(self, engine: Engine, timeouts: Timeouts) -> None:
+        """Add the connection events."""
+
+        def connect(dbapi: Any, record: Any) -> None:
+            dbapi.isolation_level = None  # the driver never sends BEGIN by itself; the `begin` event does
+            cursor = dbapi.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={timeouts.lock_ms}")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=NORMAL")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.close()
+
+        event.listen(engine, "connect", connect)
+        event.listen(engine, "begin", _begin)
+        event.listen(engine, "reset", _reset)
+        event.listen(engine, "checkin", _checkin)
+        event.listen(engine, "before_cursor_execute", _restart_stopwatch)
+
+    def execution_options(self, mode: Mode) -> dict[str, Any]:
+        """Return only the mode: SQLite is always serializable, which satisfies every isolation level."""
+        return {MODE: mode}
+
+
+def _begin(connection: Connection) -> None:
+    mode = mode_of(connection)
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or (mode and mode.autocommit):
+        return
+    if mode is None or not mode.read_only:
+        # A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT; this one waits.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.info[QUERY_ONLY] = True
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        connection.exec_driver_sql("BEGIN")
+    if mode and mode.timeout:
+        _limit(connection, mode.timeout)
+
+
+def _limit(connection: Connection, seconds: float) -> None:
+    """Let SQLite ask, every few thousand instructions, whether the statement has used up its time."""
+    stopwatch = connection.info[STOPWATCH] = [time.monotonic() + seconds, seconds]
+    _set_progress_handler(connection.connection.dbapi_connection, lambda: time.monotonic() > stopwatch[0])
+
+
+def _restart_stopwatch(connection: Connection, *_: Any) -> None:
+    if stopwatch := connection.info.get(STOPWATCH):
+        stopwatch[0] = time.monotonic() + stopwatch[1]
+
+
+def _set_progress_handler(dbapi: Any, handler: Any) -> None:
+    if hasattr(dbapi, "run_async"):
+        dbapi.run_async(lambda driver: driver.set_progress_handler(handler, INSTRUCTIONS_BETWEEN_CHECKS))
+    else:
+        dbapi.set_progress_handler(handler, INSTRUCTIONS_BETWEEN_CHECKS)
+
+
+def _reset(dbapi: Any, record: Any, state: PoolResetState) -> None:
+    """Leave nothing of a transaction behind for the next user of the connection."""
+    if not state.asyncio_safe:
+        return  # outside the event loop nothing can be sent; SQLAlchemy throws such a connection away
+    if getattr(dbapi, "driver_connection", dbapi).in_transaction:
+        dbapi.rollback()  # SQLite keeps the transaction open when COMMIT fails; SQLAlchemy believes it gone
+    if record.info.pop(QUERY_ONLY, False):
+        cursor = dbapi.cursor()
+        cursor.execute("PRAGMA query_only=OFF")
+        cursor.close()
+    if record.info.pop(STOPWATCH, None):
+        _set_progress_handler(dbapi, None)
+
+
+def _checkin(dbapi: Any, record: Any) -> None:
+    # SQLAlchemy's AUTOCOMMIT option puts the driver back into its own transaction mode when it is reset.
+    if dbapi is not None and dbapi.isolation_level is not None:
+        dbapi.isolation_level = None

@@ -1,0 +1,295 @@
+"""The database of an app: an engine with sane limits, the sessions on it, and its life from start to shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+import anyio.to_thread
+from sqlalchemy import Engine, MetaData, create_engine, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+from typing_extensions import Self
+
+from fastkit.database._backend import Backend
+from fastkit.database._mariadb import MariaDBBackend
+from fastkit.database._modes import Mode
+from fastkit.database._postgresql import PostgreSQLBackend
+from fastkit.database._sqlite import SQLiteBackend
+from fastkit.database._transaction import watch
+from fastkit.database._translate import translate
+from fastkit.database.timeouts import Timeouts
+from fastkit.errors import DatabaseClosedError, DeclarationError
+
+_BACKENDS: Mapping[str, type[Backend]] = {
+    "sqlite": SQLiteBackend,
+    "postgresql": PostgreSQLBackend,
+    "mariadb": MariaDBBackend,
+    "mysql": MariaDBBackend,
+}
+_DRIVERS = {
+    "sqlite": ("sqlite", "sqlite+aiosqlite", "sqlite"),
+    "postgresql": ("postgresql+psycopg", "postgresql+asyncpg", "postgres"),
+    "mariadb": ("mariadb+pymysql", "mariadb+asyncmy", "mysql"),
+    "mysql": ("mysql+pymysql", "mysql+asyncmy", "mysql"),
+}
+
+
+class _DatabaseState:
+    """What both colours share: the engines for each mode, and whether the database still takes work."""
+
+    _sync_engine: Engine
+
+    def __init__(self, timeouts: Timeouts, *, owns_engine: bool) -> None:
+        self.timeouts = timeouts
+        self._owns_engine = owns_engine
+        self._closed = False
+        self._engines: dict[Mode, Engine] = {}
+
+    def _adopt(self, engine: Engine, backend: Backend) -> None:
+        self._sync_engine = engine
+        self._backend = backend
+        backend.attach(engine, self.timeouts)
+        watch(engine)
+
+    @property
+    def capacity(self) -> int | None:
+        """Return how many connections can be in use at once, or None if the pool has no limit."""
+        pool = self._sync_engine.pool
+        if not isinstance(pool, QueuePool) or pool._max_overflow < 0:  # noqa: SLF001 - the pool has no public word for it
+            return None
+        return pool.size() + pool._max_overflow  # noqa: SLF001 - same
+
+    @property
+    def checked_out(self) -> int:
+        """Return how many connections are in use now."""
+        pool = self._sync_engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
+    def engine_for(self, mode: Mode) -> Engine:
+        """
+        Return the engine whose connections run transactions in this mode; all of them share one pool.
+
+        Raises:
+            DatabaseClosedError: The database was closed, usually because the app is shutting down.
+        """
+        if self._closed:
+            raise DatabaseClosedError("The database is closed: the app is shutting down, or close() was called.")
+        engine = self._engines.get(mode)
+        if engine is None:
+            options = self._backend.execution_options(mode)
+            engine = self._engines.setdefault(mode, self._sync_engine.execution_options(**options))
+        return engine
+
+    def __repr__(self) -> str:
+        url = self._sync_engine.url.render_as_string(hide_password=True)
+        return f"<{type(self).__name__} {url} checked_out={self.checked_out} capacity={self.capacity}>"
+
+
+class Database(_DatabaseState):
+    """
+    A database for `def` code; made once, when the app is imported, and lives as long as the app.
+
+    It connects lazily, so making one is cheap and needs no server.
+
+    >>> database = Database("sqlite:///shop.db")
+    >>> app = FastAPI(lifespan=database.lifespan)
+
+    Args:
+        url: A database URL, or an engine that the app already has.
+        pool_size: Connections kept open; half as many again may be opened under load.
+        timeouts: Time limits.
+        engine_options: Further keyword arguments for SQLAlchemy's `create_engine`.
+
+    Raises:
+        DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests.
+    """
+
+    def __init__(
+        self,
+        url: str | URL | Engine,
+        *,
+        pool_size: int = 10,
+        timeouts: Timeouts | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, Engine))
+        if isinstance(url, Engine):
+            self.engine = url
+        else:
+            parsed, options = _prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=False)
+            self.engine = _create(create_engine, parsed, options)
+        self._adopt(self.engine, _backend_of(self.engine.url))
+
+    def session(self) -> Session:
+        """Return a plain SQLAlchemy session that nothing watches over, for code that wants no unit of work."""
+        return Session(self.engine, expire_on_commit=False)
+
+    def create_all(self, metadata: MetaData) -> None:
+        """Create the tables that are missing: for demos and tests; real apps use migrations."""
+        metadata.create_all(self.engine)
+
+    def open(self) -> None:
+        """
+        Connect once, so that a wrong setting is told at start.
+
+        Raises:
+            CannotConnectError: The server cannot be reached or refuses the credentials.
+        """
+        self._closed = False
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except Exception as error:
+            raise _translated(error) from error
+
+    def close(self) -> None:
+        """Take no more work, wait for connections that are in use, then close all of them."""
+        self._closed = True
+        deadline = time.monotonic() + self.timeouts.drain
+        while self.checked_out and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self._owns_engine:
+            self.engine.dispose()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncGenerator[None]:
+        """Open the database when the app starts and close it when the app has stopped: `FastAPI(lifespan=...)`."""
+        await anyio.to_thread.run_sync(self.open)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncDatabase(_DatabaseState):
+    """
+    A database for `async def` code; same as `Database`, but awaited.
+
+    >>> database = AsyncDatabase("postgresql+asyncpg://shop@localhost/shop")
+    >>> app = FastAPI(lifespan=database.lifespan)
+    """
+
+    def __init__(
+        self,
+        url: str | URL | AsyncEngine,
+        *,
+        pool_size: int = 10,
+        timeouts: Timeouts | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, AsyncEngine))
+        if isinstance(url, AsyncEngine):
+            self.engine = url
+        else:
+            parsed, options = _prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=True)
+            self.engine = _create(create_async_engine, parsed, options)
+        self._adopt(self.engine.sync_engine, _backend_of(self.engine.url))
+
+    def session(self) -> AsyncSession:
+        """Same as `Database.session`."""
+        return AsyncSession(self.engine, expire_on_commit=False)
+
+    async def create_all(self, metadata: MetaData) -> None:
+        """Same as `Database.create_all`."""
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+
+    async def open(self) -> None:
+        """Same as `Database.open`."""
+        self._closed = False
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        """Same as `Database.close`."""
+        self._closed = True
+        deadline = time.monotonic() + self.timeouts.drain
+        while self.checked_out and time.monotonic() < deadline:  # noqa: ASYNC110 - a pool has no event to wait for
+            await asyncio.sleep(0.01)
+        if self._owns_engine:
+            await self.engine.dispose()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncGenerator[None]:
+        """Same as `Database.lifespan`."""
+        await self.open()
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _translated(error: Exception) -> Exception:
+    return translate(error) or error
+
+
+def _backend_of(url: URL) -> Backend:
+    name = url.get_backend_name()
+    if name not in _BACKENDS:
+        raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}.")
+    return _BACKENDS[name]()
+
+
+def _prepare(
+    url: str | URL, timeouts: Timeouts, pool_size: int, own_options: Mapping[str, Any], *, is_async: bool
+) -> tuple[URL, dict[str, Any]]:
+    try:
+        parsed = make_url(url)
+        backend = _backend_of(parsed)
+        driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {"postgresql", "postgresql+psycopg"}
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise DeclarationError(
+            "This is not a database URL. It looks like postgresql+asyncpg://user:password@host/name "
+            "or sqlite+aiosqlite:///shop.db (three slashes, then the file)."
+        ) from error
+    if is_async != driver_is_async and parsed.drivername not in {"postgresql", "postgresql+psycopg"}:
+        sync_driver, async_driver, _ = _DRIVERS[parsed.get_backend_name()]
+        name, driver = ("AsyncDatabase", async_driver) if is_async else ("Database", sync_driver)
+        raise DeclarationError(f"{name} cannot use the driver of {parsed.drivername}://: write {driver}:// instead.")
+    options = backend.engine_options(parsed, timeouts)
+    pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
+    connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
+    return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
+
+
+def _create(create: Any, url: URL, options: dict[str, Any]) -> Any:
+    try:
+        return create(url, **options)
+    except ModuleNotFoundError as error:
+        extra = _DRIVERS[url.get_backend_name()][2]
+        raise DeclarationError(
+            f"The driver of {url.drivername}:// is not installed: pip install 'fastkit-blocks[{extra}]'."
+        ) from error
+    except InvalidRequestError as error:
+        raise DeclarationError(f"{url.drivername}:// cannot be used here: {error}") from error

@@ -1,0 +1,86 @@
+"""A row named by the path, or a 404 problem."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import Depends, Path
+from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.sql.base import ExecutableOption
+
+from fastkit.deps.units import unit_of_work
+from fastkit.errors import DeclarationError
+from fastkit.repository import Selection
+from fastkit.uow import AsyncUnitOfWork, RepositoryAttribute
+
+
+def found(repository: Any, *, path: str | None = None, options: Sequence[ExecutableOption] = ()) -> Any:
+    """
+    Return the dependency that gives the object that the path names, or answers 404.
+
+    >>> @app.get("/books/{book_id}")
+    ... async def book(book: Annotated[Book, found(Shop.books)]) -> BookOut: ...
+
+    Args:
+        repository: The repository, named on the class of its unit of work: `Shop.books`.
+        path: The path parameter; without it, the model's name with "_id", as in `book_id`. If the model has an
+            attribute of that name, such as `slug`, the row is found by it, otherwise by the primary key.
+        options: Loader options, for relationships that the response shows.
+
+    Raises:
+        DeclarationError: The first argument is no repository of a unit of work, or its key has several columns.
+    """
+    if not isinstance(repository, RepositoryAttribute):
+        raise DeclarationError("found() takes a repository named on its unit of work's class: found(Shop.books).")
+    name = path or f"{_snake_case(repository.model.__name__)}_id"
+    return Depends(_finder(repository, name, tuple(options)))
+
+
+def _finder(repository: RepositoryAttribute, name: str, options: tuple[ExecutableOption, ...]) -> Callable[..., Any]:
+    key = _key(repository, name)
+
+    async def find_async(unit: Any, **values: Any) -> Any:
+        return await getattr(unit, repository.name).with_options(*options).one(key == values[name])
+
+    def find(unit: Any, **values: Any) -> Any:
+        return getattr(unit, repository.name).with_options(*options).one(key == values[name])
+
+    finder: Any = find_async if issubclass(repository.unit, AsyncUnitOfWork) else find
+    kind = inspect.Parameter.KEYWORD_ONLY
+    finder.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter("unit", kind, annotation=Any, default=unit_of_work(repository.unit)),
+            inspect.Parameter(name, kind, annotation=_python_type(key), default=Path()),
+        ]
+    )
+    finder.__qualname__ = f"found({repository!r})"
+    finder.problems = frozenset({404})
+    finder.fastkit_path = name
+    return finder
+
+
+def _key(repository: RepositoryAttribute, name: str) -> QueryableAttribute[Any]:
+    attribute = getattr(repository.model, name, None)
+    if isinstance(attribute, QueryableAttribute):
+        return attribute
+    key = Selection(repository.model).primary_key
+    if len(key) != 1:
+        raise DeclarationError(
+            f"found({repository!r}): the primary key of {repository.model.__name__} has {len(key)} columns. "
+            "Write a dependency that takes them from the path and calls get_one((a, b))."
+        )
+    return key[0]
+
+
+def _python_type(key: QueryableAttribute[Any]) -> Any:
+    try:
+        return key.type.python_type
+    except NotImplementedError:
+        return str
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

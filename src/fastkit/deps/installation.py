@@ -1,0 +1,104 @@
+"""Install fastkit into a FastAPI app: databases for its units, problem documents, checks at start."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+
+from fastkit.database import AsyncDatabase, Database
+from fastkit.deps._openapi import _calls as dependency_calls
+from fastkit.deps._openapi import document
+from fastkit.deps._problems import register
+from fastkit.deps.units import UNITS, is_database_for, no_database
+from fastkit.errors import DeclarationError
+from fastkit.responses.problems import TYPE_BASE
+from fastkit.uow import AsyncUnitOfWork, UnitOfWork
+
+
+def install(
+    app: FastAPI,
+    units: Mapping[type[UnitOfWork | AsyncUnitOfWork], Database | AsyncDatabase],
+    *,
+    problem_types: str = TYPE_BASE,
+) -> None:
+    """
+    Tell an app which unit of work lives on which database, and let every error be a problem document.
+
+    >>> app = FastAPI(lifespan=database.lifespan)
+    >>> install(app, {Shop: database})
+
+    When the app starts, its routes are checked for what could only fail later.
+
+    Args:
+        app: The app; a mounted app needs a call of its own.
+        units: The database of each unit of work.
+        problem_types: What the `type` of a problem document begins with; an absolute URI that ends with a separator.
+
+    Raises:
+        DeclarationError: A unit and its database are of different colours, or the app has started.
+    """
+    for unit, database in units.items():
+        if not is_database_for(unit, database):
+            raise DeclarationError(
+                f"{unit.__name__} and its {type(database).__name__} do not go together: "
+                "UnitOfWork lives on Database, AsyncUnitOfWork on AsyncDatabase."
+            )
+    first_call = not hasattr(app.state, UNITS)
+    setattr(app.state, UNITS, {**getattr(app.state, UNITS, {}), **units})
+    register(app, problem_types)
+    document(app)
+    if first_call:
+        _check_at_start(app)
+
+
+def _check_at_start(app: FastAPI) -> None:
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def checked(running: Any) -> AsyncGenerator[Any]:
+        check_routes(app)
+        async with lifespan(running) as state:
+            yield state
+
+    app.router.lifespan_context = checked
+
+
+def check_routes(app: FastAPI) -> None:
+    """
+    Look at every route for what would only fail when it is called; runs by itself when the app starts.
+
+    Raises:
+        DeclarationError: Every fault, with its route and the remedy.
+    """
+    faults = [fault for path, endpoint, dependant in _routes(app) for fault in _faults(app, path, endpoint, dependant)]
+    if faults:
+        raise DeclarationError("\n".join(["These routes cannot work:", *(f"- {fault}" for fault in faults)]))
+
+
+def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Dependant]]:
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute | APIWebSocketRoute):
+            yield context.path_format, context.endpoint, context.dependant
+
+
+def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Dependant) -> Iterator[str]:
+    where = f"{path} ({getattr(endpoint, '__qualname__', endpoint)})"
+    streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
+    for call in dependency_calls(dependant):
+        unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
+        if unit is not None and unit not in getattr(app.state, UNITS) and call not in app.dependency_overrides:
+            yield f"{where}: {no_database(unit)}"
+        if unit is not None and streams and call.fastkit_serves:
+            yield (
+                f"{where}: it yields its response, which goes on after the request's {unit.__name__} has ended. "
+                f"Take unit_factory({unit.__name__}) and open a unit inside the generator."
+            )
+        if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
+            yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."

@@ -1,0 +1,179 @@
+"""What is read, as a value: statements are built here and run on any SQLAlchemy session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select
+from sqlalchemy.orm import Session, class_mapper
+from sqlalchemy.sql.base import ExecutableOption
+
+from fastkit.database import GuardedSession, reading
+from fastkit.errors import MultipleFoundError, NotFoundError, UnflushedChangesError
+from fastkit.pages import Page, PageQuery
+
+M = TypeVar("M")
+
+_EAGER = {"joined", "selectin", "subquery", "immediate", False}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(Generic[M]):
+    """
+    Which objects of a model are read, and how; immutable, so that a view never changes the repository it came from.
+
+    Each method takes a sync session: an async repository runs the same method inside `AsyncSession.run_sync`.
+
+    Attributes:
+        model: The mapped class.
+        options: Loader options.
+        ordering: Sort keys; the primary key is appended where an order has to be total.
+        locked: Whether the rows are locked until the block ends.
+    """
+
+    model: type[M]
+    options: tuple[ExecutableOption, ...] = ()
+    ordering: tuple[Any, ...] = ()
+    locked: bool = False
+
+    def with_options(self, *options: ExecutableOption) -> Selection[M]:
+        """Return the selection with more loader options."""
+        return replace(self, options=self.options + options)
+
+    def order_by(self, *keys: Any) -> Selection[M]:
+        """Return the selection in another order."""
+        return replace(self, ordering=keys)
+
+    def for_update(self) -> Selection[M]:
+        """Return the selection with its rows locked."""
+        return replace(self, locked=True)
+
+    # -- statements
+
+    def select(self, *where: ColumnElement[bool]) -> Select[M]:
+        """Return the statement: criteria, loader options, order and lock."""
+        statement = select(self.model)
+        if where:
+            statement = statement.where(*_checked(where))
+        if self.options:
+            statement = statement.options(*self.options)
+        if self.ordering:
+            statement = statement.order_by(*self.ordering, *self.primary_key)
+        if self.locked:
+            # OF names the model's own table: PostgreSQL refuses to lock the nullable side of an outer join.
+            statement = statement.with_for_update(of=self.model).execution_options(populate_existing=True)
+        return statement
+
+    def total_order(self, *where: ColumnElement[bool]) -> Select[M]:
+        """Return the statement in an order that leaves no two rows equal."""
+        statement = self.select(*where)
+        return statement if self.ordering else statement.order_by(*self.primary_key)
+
+    @property
+    def primary_key(self) -> tuple[ColumnElement[Any], ...]:
+        """Return the primary key as attributes of the model, in the order of its columns."""
+        return _primary_key(self.model)
+
+    def by_identity(self, ident: Any) -> ColumnElement[bool]:
+        """Return the criterion for a primary key: a value, or a tuple or mapping if it is composite."""
+        if isinstance(ident, dict):
+            values = [ident[key.key] for key in self.primary_key]
+        else:
+            values = list(ident) if isinstance(ident, tuple | list) else [ident]
+        return and_(*(key == value for key, value in zip(self.primary_key, values, strict=True)))
+
+    # -- reads
+
+    def get(self, session: Session, ident: Any) -> M | None:
+        """Return the object with this primary key, or None."""
+        if ident is None:
+            return None
+        if self.options or self.locked:
+            return next(iter(self._fetch(session, self.select(self.by_identity(ident)))), None)
+        return session.get(self.model, ident)
+
+    def get_one(self, session: Session, ident: Any) -> M:
+        """Return the object with this primary key, or raise."""
+        found = self.get(session, ident)
+        if found is None:
+            raise NotFoundError(self.model.__name__, ident)
+        return found
+
+    def one(self, session: Session, *where: ColumnElement[bool]) -> M:
+        """Return the only object that matches, or raise."""
+        found = self._fetch(session, self.select(*where).limit(2))
+        if not found:
+            raise NotFoundError(self.model.__name__)
+        if len(found) > 1:
+            raise MultipleFoundError(self.model.__name__)
+        return found[0]
+
+    def first(self, session: Session, *where: ColumnElement[bool]) -> M | None:
+        """Return the first object in order that matches, or None."""
+        return next(iter(self._fetch(session, self.total_order(*where).limit(1))), None)
+
+    def all(self, session: Session, *where: ColumnElement[bool]) -> list[M]:
+        """Return every object that matches."""
+        return self._fetch(session, self.select(*where))
+
+    def count(self, session: Session, *where: ColumnElement[bool]) -> int:
+        """Return how many rows match."""
+        statement = select(func.count()).select_from(self.model).where(*_checked(where))
+        return session.scalar(statement) or 0
+
+    def exists(self, session: Session, *where: ColumnElement[bool]) -> bool:
+        """Return whether a row matches."""
+        statement = select(literal(1)).select_from(self.model).where(*_checked(where)).limit(1)
+        return session.scalar(statement) is not None
+
+    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
+        """Return one page and the total, both of one moment where the database can give that."""
+        with reading(session, several=True):
+            total = self.count(session, *where)
+            rows = self.total_order(*where).limit(query.size).offset(query.offset)
+            items = self._fetch(session, rows) if query.offset < total else []
+        return Page[M].model_construct(items=items, total=total, page=query.page, size=query.size)
+
+    def _fetch(self, session: Session, statement: Select[M]) -> list[M]:
+        modified = self._modified(session) if self.locked else ()
+        with reading(session, several=bool(self.options) or _loads_eagerly(self.model)):
+            result = session.scalars(statement)
+            found = list(result.unique() if self.options or _loads_eagerly(self.model) else result)
+        if any(entity is other for entity in found for other in modified):
+            raise UnflushedChangesError(
+                f"This {self.model.__name__} was changed before it was locked, so the change may rest on old values. "
+                "Read it with for_update() first, then change it."
+            )
+        if isinstance(session, GuardedSession):
+            session.now_fresh(found)
+        return found
+
+    def _modified(self, session: Session) -> list[object]:
+        """Return the changed objects of this model, and refuse a lock that could not outlive its own statement."""
+        if isinstance(session, GuardedSession):
+            session.refuse_lock_outside_block()
+        return [entity for entity in session.dirty if isinstance(entity, self.model) and session.is_modified(entity)]
+
+
+@cache
+def _primary_key(model: type[Any]) -> tuple[Any, ...]:
+    mapper = class_mapper(model)
+    return tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
+
+
+@cache
+def _loads_eagerly(model: type[Any]) -> bool:
+    return any(relationship.lazy in _EAGER for relationship in class_mapper(model).relationships)
+
+
+def _checked(where: tuple[ColumnElement[bool], ...]) -> tuple[ColumnElement[bool], ...]:
+    """Refuse `book.id == 1` on an object, which is a plain bool and would match every row or none."""
+    for criterion in where:
+        if not hasattr(criterion, "__clause_element__") and not isinstance(criterion, ColumnElement):
+            raise TypeError(
+                f"A criterion is a SQLAlchemy expression on the class, such as Book.title == 'Emma', "
+                f"not {type(criterion).__name__}. Is it a comparison on an object instead of its class?"
+            )
+    return where

@@ -1,0 +1,100 @@
+"""Find the repositories of a unit of work from the annotations of its class."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from types import FrameType
+from typing import Any, ClassVar
+
+from sqlalchemy import MetaData
+from typing_extensions import get_annotations
+
+from fastkit._generics import type_argument
+from fastkit.errors import DeclarationError
+from fastkit.repository import AsyncRepository, Repository
+from fastkit.repository.declaration import mapped
+
+
+class RepositoryAttribute:
+    """
+    One repository of a unit of work; reading it from a unit makes the repository, reading it from the class gives this.
+
+    Attributes:
+        unit: The class that declares it.
+        name: The name of the attribute.
+        repository: The repository class.
+        model: The mapped class.
+    """
+
+    def __init__(self, unit: type[Any], name: str, repository: type[Any], model: type[Any]) -> None:
+        self.unit = unit
+        self.name = name
+        self.repository = repository
+        self.model = model
+
+    def __get__(self, unit: Any, owner: type[Any]) -> Any:
+        if unit is None:
+            return self if owner is self.unit else RepositoryAttribute(owner, self.name, self.repository, self.model)
+        made = unit.__dict__[self.name] = self.repository(unit.session, self.model)
+        return made
+
+    def __repr__(self) -> str:
+        return f"{self.unit.__name__}.{self.name}"
+
+
+def declare_repositories(unit: type[Any], root: type[Any], frame: FrameType | None) -> None:
+    """
+    Turn each annotation of *unit* into a repository.
+
+    Raises:
+        DeclarationError: An annotation is not a repository of the unit's colour for a mapped class.
+    """
+    for name, annotation in get_annotations(unit).items():
+        if name.startswith("_") or typing.get_origin(annotation) is ClassVar or _is_class_var(annotation):
+            continue
+        place = f"{unit.__qualname__}.{name}"
+        resolved = _resolved(annotation, place, unit, frame)
+        repository = typing.get_origin(resolved) or resolved
+        if not (isinstance(repository, type) and issubclass(repository, root)):
+            raise DeclarationError(_wrong_annotation(place, repository, root))
+        model = mapped(type_argument(resolved, root), place)
+        setattr(unit, name, RepositoryAttribute(unit, name, repository, model))
+
+
+def metadata_of(unit: type[Any]) -> tuple[MetaData, ...]:
+    """Return the metadata of all models of a unit, each once."""
+    found: dict[int, MetaData] = {}
+    for cls in unit.__mro__:
+        for attribute in vars(cls).values():
+            if isinstance(attribute, RepositoryAttribute):
+                table_metadata = attribute.model.__table__.metadata
+                found[id(table_metadata)] = table_metadata
+    return tuple(found.values())
+
+
+def _is_class_var(annotation: Any) -> bool:
+    return isinstance(annotation, str) and annotation.replace("typing.", "").startswith("ClassVar")
+
+
+def _resolved(annotation: Any, place: str, unit: type[Any], frame: FrameType | None) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    names = {**vars(sys.modules[unit.__module__]), **(frame.f_locals if frame else {})}
+    try:
+        return eval(annotation, names)  # noqa: S307 - the source of the class itself, as typing.get_type_hints does
+    except NameError as error:
+        raise DeclarationError(
+            f"{place}: the name {error.name!r} in its annotation cannot be found. Import it in the module of the class, "
+            "not under TYPE_CHECKING and not below the class: repositories are made from annotations."
+        ) from error
+
+
+def _wrong_annotation(place: str, found: Any, root: type[Any]) -> str:
+    other = Repository if root is AsyncRepository else AsyncRepository
+    if isinstance(found, type) and issubclass(found, other):
+        return f"{place} is a {other.__name__}, but its unit of work needs a {root.__name__}: the colours do not mix."
+    return (
+        f"{place} is not a repository. Annotate it {root.__name__}[Model] or with a subclass; "
+        "mark what is not a repository with ClassVar, or begin its name with an underscore."
+    )
