@@ -193,7 +193,7 @@ class RulesBrokenError(FastkitError):
         }
 
 
-class _DatabaseAnswer(FastkitError):
+class _DatabaseAnswerError(FastkitError):
     """What the database said, with the table and the columns it was about where they can be known."""
 
     public = True
@@ -213,7 +213,7 @@ class _DatabaseAnswer(FastkitError):
         return type(self), self.args, self.__dict__
 
 
-class InvalidValueError(_DatabaseAnswer):
+class InvalidValueError(_DatabaseAnswerError):
     """
     A value is too long, out of range, of the wrong type or not representable.
 
@@ -226,7 +226,7 @@ class InvalidValueError(_DatabaseAnswer):
     title = "Invalid value"
 
 
-class ConstraintError(_DatabaseAnswer):
+class ConstraintError(_DatabaseAnswerError):
     """
     A constraint of the database refused the rows; nothing of the transaction can be committed.
 
@@ -252,7 +252,11 @@ class ConstraintError(_DatabaseAnswer):
 
     def members(self) -> Mapping[str, Any]:
         """Return `errors` with a JSON pointer a column, where the columns are known."""
-        return {"errors": [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]} if self.columns else {}
+        return (
+            {"errors": [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]}
+            if self.columns
+            else {}
+        )
 
 
 class UniqueError(ConstraintError):
@@ -291,7 +295,7 @@ class CheckError(ConstraintError):
     title = "Invalid value"
 
 
-class ConcurrencyError(_DatabaseAnswer):
+class ConcurrencyError(_DatabaseAnswerError):
     """
     The transaction lost against another one; the same block in a new transaction may succeed.
 

@@ -1,9 +1,10 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
 from fastkit.database._modes import Isolation, Mode
+from fastkit.database._statements import READS
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
-from fastkit.database.session import READS, GuardedSession, reading
+from fastkit.database.session import GuardedSession, reading
 from fastkit.database.timeouts import Timeouts
 
 __all__ = [

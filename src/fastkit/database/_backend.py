@@ -19,12 +19,14 @@ class Backend(Protocol):
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
         """Return keyword arguments for `create_engine`, with limits for connecting, statements and locks."""
+        ...
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the connection events that make transactions in a `Mode` possible."""
 
     def execution_options(self, mode: Mode) -> dict[str, Any]:
         """Return the engine's execution options for transactions in this mode."""
+        ...
 
 
 def mode_of(connection: Connection) -> Mode | None:

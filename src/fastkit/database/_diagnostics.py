@@ -90,9 +90,7 @@ def _postgresql(driver: Any) -> Diagnosis:
     fields = getattr(driver, "diag", driver)
     code: str | None = getattr(driver, "sqlstate", None)
     column = getattr(fields, "column_name", None)
-    side = _postgresql_side(
-        code, getattr(fields, "message_primary", None) or getattr(driver, "message", None)
-    )
+    side = _postgresql_side(code, getattr(fields, "message_primary", None) or getattr(driver, "message", None))
     detail = getattr(fields, "message_detail", None) or getattr(fields, "detail", None) or ""
     # On the parent side the key is the one of the parent, while table and constraint are those of the child.
     key = _PG_KEY.match(detail) if code in _PG_KEY_CODES and side != "parent" else None
@@ -176,9 +174,7 @@ def _sqlite(driver: Any) -> Diagnosis:
 
 
 def _placed(said: Diagnosis, found: re.Match[str] | None) -> Diagnosis:
-    names: dict[str, Any] = (
-        {name: value for name, value in found.groupdict().items() if value} if found else {}
-    )
+    names: dict[str, Any] = {name: value for name, value in found.groupdict().items() if value} if found else {}
     if "columns" in names:
         names["columns"] = _split(names["columns"])
     return replace(said, **names)

@@ -19,7 +19,6 @@ OWN_LIMIT = "fastkit_own_limit"
 class MariaDBBackend:
     """Connection set-up of MariaDB."""
 
-
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
         """Return options that ping a connection before use and replace it before the server drops it."""
         return {

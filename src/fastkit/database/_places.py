@@ -82,17 +82,11 @@ def _written(tables: Sequence[Table], statement: str | None) -> list[Table]:
 
 
 def _with_table(said: Diagnosis, near: Sequence[Table]) -> Diagnosis:
-    fits = [
-        table
-        for table in near
-        if said.columns and {*said.columns} <= {column.name for column in table.columns}
-    ]
+    fits = [table for table in near if said.columns and {*said.columns} <= {column.name for column in table.columns}]
     return replace(said, table=fits[0].name) if len(fits) == 1 else said
 
 
-def _found(
-    said: Diagnosis, kinds: tuple[type[Rule], ...], tables: Sequence[Table], *, usual: bool
-) -> Diagnosis | None:
+def _found(said: Diagnosis, kinds: tuple[type[Rule], ...], tables: Sequence[Table], *, usual: bool) -> Diagnosis | None:
     hits = [
         (table, rule)
         for table in tables
@@ -103,9 +97,7 @@ def _found(
         return None
     table, rule = hits[0]
     constraint = _name(rule, said) or said.constraint
-    return _named(
-        replace(said, constraint=constraint, table=table.name, columns=said.columns or _columns(rule, table))
-    )
+    return _named(replace(said, constraint=constraint, table=table.name, columns=said.columns or _columns(rule, table)))
 
 
 def _rules(table: Table) -> Iterator[Rule]:
@@ -146,16 +138,10 @@ def _usual_name(rule: Rule, table: Table, said: Diagnosis) -> str | None:
 
 
 def _columns(rule: Rule, table: Table) -> tuple[str, ...]:
-    if isinstance(
-        rule, CheckConstraint
-    ):  # one that was written as text has no columns, but its text names them
+    if isinstance(rule, CheckConstraint):  # one that was written as text has no columns, but its text names them
         words = {*_WORD.findall(_STRING.sub("", str(rule.sqltext)))}
         return tuple(column.name for column in table.columns if column.name in words)
-    return (
-        tuple(column.name for column in rule.columns)
-        if isinstance(rule, ColumnCollectionConstraint | Index)
-        else ()
-    )
+    return tuple(column.name for column in rule.columns) if isinstance(rule, ColumnCollectionConstraint | Index) else ()
 
 
 def _named(said: Diagnosis) -> Diagnosis:

@@ -31,7 +31,7 @@ class SQLiteBackend:
         if name == ":memory:" or "mode=memory" in name or url.query.get("mode") == "memory":
             driver = url.drivername
             raise DeclarationError(
-                "An in-memory SQLite database lives in one connection, so that all requests would share one transaction. "
+                "An in-memory SQLite database lives in one connection, so all requests would share one transaction. "
                 f"Use a file ({driver}:///shop.db) or, for tests, {driver}:///file:/shop?vfs=memdb&uri=true."
             )
         is_async = url.get_dialect().is_async

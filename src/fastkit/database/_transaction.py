@@ -7,15 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, event, inspect
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import inspect
 from sqlalchemy.orm import InstanceState
 
 from fastkit.database._modes import Mode
 from fastkit.errors import TransactionDoomedError
-
-TRANSACTION = "fastkit_transaction"
-"""Key under which a pooled connection knows, by a weak reference, the transaction that it runs."""
 
 
 class OpenTransaction:
@@ -74,28 +70,6 @@ class OpenTransaction:
         """
         if self.cause_of_doom is not None:
             raise TransactionDoomedError(
-                f"The transaction cannot go on: {type(self.cause_of_doom).__name__} was raised in it and then swallowed. "
+                f"The transaction cannot go on: {type(self.cause_of_doom).__name__} was raised in it and swallowed. "
                 "Let the error leave the block, and do what must be done after it in a new block."
             ) from self.cause_of_doom
-
-
-def watch(engine: Engine) -> None:
-    """Let open transactions know what happens on their connections without passing their session."""
-    event.listen(engine, "handle_error", _doom)
-    event.listen(engine, "commit", _note_commit)
-
-
-def _transaction_of(connection: Connection) -> OpenTransaction | None:
-    reference = None if connection.invalidated else connection.info.get(TRANSACTION)
-    return reference() if reference else None
-
-
-def _doom(context: ExceptionContext) -> None:
-    # PostgreSQL answers COMMIT with success after a swallowed error, and stores nothing: the unit must not ask it.
-    if context.connection is not None and (transaction := _transaction_of(context.connection)):
-        transaction.doom(context.sqlalchemy_exception or context.original_exception)
-
-
-def _note_commit(connection: Connection) -> None:
-    if transaction := _transaction_of(connection):
-        transaction.commit_sent = True

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio.to_thread
 from sqlalchemy import Engine, MetaData, create_engine, make_url, text
@@ -16,14 +16,13 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
-from typing_extensions import Self
 
 from fastkit.database._backend import Backend
+from fastkit.database._listeners import watch
 from fastkit.database._mariadb import MariaDBBackend
 from fastkit.database._modes import Mode
 from fastkit.database._postgresql import PostgreSQLBackend
 from fastkit.database._sqlite import SQLiteBackend
-from fastkit.database._transaction import watch
 from fastkit.database._translate import translate
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DatabaseClosedError, DeclarationError
@@ -267,7 +266,10 @@ def _prepare(
     try:
         parsed = make_url(url)
         backend = _backend_of(parsed)
-        driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {"postgresql", "postgresql+psycopg"}
+        driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {
+            "postgresql",
+            "postgresql+psycopg",
+        }
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise DeclarationError(
             "This is not a database URL. It looks like postgresql+asyncpg://user:password@host/name "

@@ -10,7 +10,7 @@ NAMING_CONVENTION: dict[str, str] = {
     "pk": "pk_%(table_name)s",
 }
 """
-For `MetaData(naming_convention=NAMING_CONVENTION)`: every constraint and index gets a name that tells its table and columns.
+`MetaData(naming_convention=NAMING_CONVENTION)`: each constraint and index gets a name that tells its table and columns.
 
 Source: docs.sqlalchemy.org/en/21/core/constraints.html, "Configuring Constraint Naming Conventions".
 """

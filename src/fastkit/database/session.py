@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn, Protocol
-from weakref import ref
 
-from sqlalchemy import Connection, Delete, Engine, Executable, Insert, MetaData, TextClause, Update, event, inspect
+from sqlalchemy import Connection, Engine, Executable, MetaData, TextClause, inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import InstanceState, Session, SessionTransaction
-from sqlalchemy.orm.query import FromStatement
-from sqlalchemy.sql.ddl import ExecutableDDLElement
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 from sqlalchemy.util import immutabledict
 
 from fastkit.database._modes import SEVERAL_READS, SINGLE_READ, Mode
 from fastkit.database._overlap import OneAtATime
-from fastkit.database._transaction import TRANSACTION, OpenTransaction
+from fastkit.database._statements import what_it_writes
+from fastkit.database._transaction import OpenTransaction
 from fastkit.database._translate import translate
 from fastkit.errors import FastkitError, OutsideBlockError, ReadOnlyError, UnitOfWorkError
 
-READS = "fastkit_reads"
-"""Execution option that marks a textual statement as one that only reads."""
-
+_NO_OPTIONS: Mapping[str, Any] = immutabledict()
 _OPEN_A_BLOCK = "Writes need an open block: `async with shop:` (without async: `with shop:`) around them, and commit()."
 
 
@@ -32,6 +28,7 @@ class Engines(Protocol):
 
     def engine_for(self, mode: Mode) -> Engine:
         """Return the engine whose connections run transactions in this mode."""
+        ...
 
 
 class GuardedSession(Session):
@@ -102,16 +99,16 @@ class GuardedSession(Session):
             raise OutsideBlockError(f"No block is open. {_OPEN_A_BLOCK}")
         return self._engine
 
-    def execute(  # type: ignore[override]  # one signature instead of SQLAlchemy's overloads; the async face keeps them
+    def execute(
         self,
         statement: Executable,
         params: Any = None,
         *,
-        execution_options: Any = immutabledict(),
+        execution_options: Mapping[str, Any] = _NO_OPTIONS,
         **more: Any,
     ) -> Any:
         """Run a statement; outside a block, only a read, and a complete one."""
-        writes = _writes(statement, execution_options)
+        writes = what_it_writes(statement, execution_options)
         if self._open is not None:
             self._check_open(self._open, statement, writes=writes)
             if self._open.stale and not writes:
@@ -124,11 +121,11 @@ class GuardedSession(Session):
         with self._guarded():
             return super().execute(statement, params, execution_options=execution_options, **more)
 
-    def scalar(self, statement: Executable, params: Any = None, **more: Any) -> Any:  # type: ignore[override]
+    def scalar(self, statement: Executable, params: Any = None, **more: Any) -> Any:
         """Run a statement and return the first column of the first row, or None."""
         return self.execute(statement, params, **more).scalar()
 
-    def scalars(self, statement: Executable, params: Any = None, **more: Any) -> Any:  # type: ignore[override]
+    def scalars(self, statement: Executable, params: Any = None, **more: Any) -> Any:
         """Run a statement and return the first column of each row."""
         return self.execute(statement, params, **more).scalars()
 
@@ -204,7 +201,9 @@ class GuardedSession(Session):
 
     def bulk_save_objects(self, *args: Any, **more: Any) -> NoReturn:
         """Refuse: this legacy path passes by everything that watches over writes."""
-        raise UnitOfWorkError("Use add_all(objects), or execute(insert(Model), rows), instead of the legacy bulk methods.")
+        raise UnitOfWorkError(
+            "Use add_all(objects), or execute(insert(Model), rows), instead of the legacy bulk methods."
+        )
 
     bulk_insert_mappings = bulk_update_mappings = bulk_save_objects
 
@@ -275,59 +274,3 @@ def reading(session: Session, *, several: bool = False) -> AbstractContextManage
 
 def _is_exit(error: BaseException) -> bool:
     return not isinstance(error, Exception)
-
-
-def _writes(statement: Executable, execution_options: Any) -> str | None:
-    """Return what a statement writes, such as "UPDATE book", or None if it only reads."""
-    if isinstance(statement, FromStatement):
-        statement = statement.element
-    if statement.is_select and not isinstance(statement, TextualSelect):
-        return None
-    if isinstance(statement, Insert | Update | Delete):
-        return f"{statement.__visit_name__.upper()} {getattr(statement.table, 'name', '')}"
-    if execution_options.get(READS) or statement.get_execution_options().get(READS):
-        return None
-    if isinstance(statement, TextClause | TextualSelect | ExecutableDDLElement):
-        return "textual statement" if not isinstance(statement, ExecutableDDLElement) else "DDL statement"
-    return None
-
-
-@event.listens_for(GuardedSession, "before_flush")
-def _refuse_read_only(session: GuardedSession, context: Any, instances: Any) -> None:
-    transaction = session.open_transaction
-    if transaction is not None and transaction.mode.read_only and session.unsaved():
-        raise ReadOnlyError("This block is read-only: open one without read_only=True to write.")
-
-
-@event.listens_for(GuardedSession, "after_flush")
-def _note_writes(session: GuardedSession, context: Any) -> None:
-    transaction = session.open_transaction
-    if transaction is not None:
-        transaction.wrote("added", session.new)
-        transaction.wrote("changed", [entity for entity in session.dirty if session.is_modified(entity)])
-        transaction.wrote("deleted", session.deleted)
-
-
-@event.listens_for(GuardedSession, "persistent_to_deleted")
-def _note_deletion(session: GuardedSession, instance: object) -> None:
-    if session.open_transaction is not None:
-        state: InstanceState[Any] = inspect(instance)
-        session.open_transaction.deleted.add(state)
-
-
-@event.listens_for(GuardedSession, "after_rollback")
-def _detach_with_values(session: GuardedSession) -> None:
-    """Take the objects out before SQLAlchemy expires them, so that they keep the values that they had."""
-    if session.open_transaction is None or session.in_nested_transaction():
-        return
-    for state in list(session.open_transaction.deleted):
-        if (entity := state.obj()) is not None and state.session is session:
-            session.expunge(entity)
-    session.expunge_all()
-
-
-@event.listens_for(GuardedSession, "after_begin")
-def _introduce(session: GuardedSession, transaction: SessionTransaction, connection: Connection) -> None:
-    """Tell the connection whose transaction it runs, for what happens on it without passing the session."""
-    if session.open_transaction is not None:
-        connection.info[TRANSACTION] = ref(session.open_transaction)

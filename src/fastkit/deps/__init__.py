@@ -5,4 +5,13 @@ from fastkit.deps.installation import check_routes, install
 from fastkit.deps.services import provide
 from fastkit.deps.units import UnitRoute, transaction, unit_factory, unit_of_work
 
-__all__ = ["UnitRoute", "check_routes", "found", "install", "provide", "transaction", "unit_factory", "unit_of_work"]
+__all__ = [
+    "UnitRoute",
+    "check_routes",
+    "found",
+    "install",
+    "provide",
+    "transaction",
+    "unit_factory",
+    "unit_of_work",
+]

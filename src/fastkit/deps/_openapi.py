@@ -108,13 +108,13 @@ def _operations(schema: dict[str, Any], app: FastAPI) -> Iterator[tuple[dict[str
         if not isinstance(route.original_route, APIRoute) or not route.include_in_schema:
             continue
         path = schema.get("paths", {}).get(route.path_format, {})
-        statuses = frozenset[int]().union(*map(_problems, _calls(route.dependant)))
+        statuses = frozenset[int]().union(*map(_problems, dependency_calls(route.dependant)))
         for method in route.methods or ():
             if operation := path.get(method.lower()):
                 yield operation, statuses
 
 
-def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+def dependency_calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
     """Yield the endpoint and every dependency below it, partials unwrapped."""
     waiting = [dependant]
     while waiting:

@@ -77,11 +77,7 @@ class RequestProblemHandlers(ProblemHandlers):
             raise exc
         errors = exc.errors()
         count = len(errors)
-        detail = (
-            "One value of the request is invalid."
-            if count == 1
-            else f"{count} values of the request are invalid."
-        )
+        detail = "One value of the request is invalid." if count == 1 else f"{count} values of the request are invalid."
         problem = Problem(
             type=f"{self.base}invalid-request",
             title="Invalid request",
@@ -120,9 +116,7 @@ def _pointer(path: Sequence[str | int], body: object, *, missing: bool) -> str:
     node = _UNKNOWN if body is None else body
     for index, part in enumerate(path):
         child = _child(node, part)
-        if child is _ABSENT and not (
-            missing and index == last and isinstance(node, Mapping) and isinstance(part, str)
-        ):
+        if child is _ABSENT and not (missing and index == last and isinstance(node, Mapping) and isinstance(part, str)):
             continue
         step = "/" + str(part).replace("~", "~0").replace("/", "~1")
         if len(pointer) + len(step) > MAX_POINTER:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Depends, Path
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -59,13 +60,14 @@ def _finder(repository: RepositoryAttribute, name: str, options: tuple[Executabl
     finder.__qualname__ = f"found({repository!r})"
     finder.problems = frozenset({404})
     finder.fastkit_path = name
-    return finder
+    result: Callable[..., Any] = finder
+    return result
 
 
-def _key(repository: RepositoryAttribute, name: str) -> QueryableAttribute[Any]:
+def _key(repository: RepositoryAttribute, name: str) -> ColumnElement[Any]:
     attribute = getattr(repository.model, name, None)
     if isinstance(attribute, QueryableAttribute):
-        return attribute
+        return cast("ColumnElement[Any]", attribute)
     key = Selection(repository.model).primary_key
     if len(key) != 1:
         raise DeclarationError(
@@ -75,7 +77,7 @@ def _key(repository: RepositoryAttribute, name: str) -> QueryableAttribute[Any]:
     return key[0]
 
 
-def _python_type(key: QueryableAttribute[Any]) -> Any:
+def _python_type(key: ColumnElement[Any]) -> Any:
     try:
         return key.type.python_type
     except NotImplementedError:

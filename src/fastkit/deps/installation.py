@@ -9,12 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 
 from fastkit.database import AsyncDatabase, Database
-from fastkit.deps._openapi import _calls as dependency_calls
-from fastkit.deps._openapi import document
+from fastkit.deps._openapi import dependency_calls, document
 from fastkit.deps._problems import register
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
@@ -82,20 +80,20 @@ def check_routes(app: FastAPI) -> None:
         raise DeclarationError("\n".join(["These routes cannot work:", *(f"- {fault}" for fault in faults)]))
 
 
-def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Dependant]]:
+def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Any]]:
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute | APIWebSocketRoute):
-            yield context.path_format, context.endpoint, context.dependant
+            yield context.path_format or "", context.endpoint, context.dependant
 
 
-def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Dependant) -> Iterator[str]:
+def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[str]:
     where = f"{path} ({getattr(endpoint, '__qualname__', endpoint)})"
     streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
     for call in dependency_calls(dependant):
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
         if unit is not None and unit not in getattr(app.state, UNITS) and call not in app.dependency_overrides:
             yield f"{where}: {no_database(unit)}"
-        if unit is not None and streams and call.fastkit_serves:
+        if unit is not None and streams and getattr(call, "fastkit_serves", False):
             yield (
                 f"{where}: it yields its response, which goes on after the request's {unit.__name__} has ended. "
                 f"Take unit_factory({unit.__name__}) and open a unit inside the generator."

@@ -28,11 +28,12 @@ def provide(service: type[Service[Any]]) -> Any:
     Raises:
         DeclarationError: The class does not say which unit of work it needs.
     """
-    return Depends(_provider(service))
+    kind: Any = service
+    return Depends(_provider(kind))
 
 
 @cache
-def _provider(service: type[Any]) -> Callable[..., Any]:
+def _provider(service: Any) -> Callable[..., Any]:
     unit = _unit_of(service)
 
     async def make(**arguments: Any) -> Any:
@@ -51,7 +52,7 @@ def _provider(service: type[Any]) -> Callable[..., Any]:
     return make
 
 
-def _unit_of(service: type[Any]) -> type[Any]:
+def _unit_of(service: Any) -> Any:
     unit = type_argument(service, Service) if isinstance(service, type) and issubclass(service, Service) else None
     if not (isinstance(unit, type) and issubclass(unit, UnitOfWork | AsyncUnitOfWork)):
         name = getattr(service, "__name__", service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -40,7 +40,8 @@ def unit_of_work(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
     behind your back, and no connection is held while the response is sent. In tests, `unit_of_work(Shop).dependency`
     is the key for `app.dependency_overrides`.
     """
-    return Depends(_provider(unit), scope="function")
+    kind: Any = unit
+    return Depends(_provider(kind), scope="function")
 
 
 def transaction(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
@@ -50,7 +51,8 @@ def transaction(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
     It commits after the endpoint has returned and before the first byte of the response; an exception rolls back.
     An error response that is *returned* rolls back only on a route of class `UnitRoute`.
     """
-    return Depends(_transaction_provider(unit), scope="function")
+    kind: Any = unit
+    return Depends(_transaction_provider(kind), scope="function")
 
 
 def unit_factory(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
@@ -63,7 +65,8 @@ def unit_factory(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
     >>> async def export(new_shop: Callable[[], Shop]) -> AsyncIterator[str]:
     ...     async with new_shop() as shop: ...
     """
-    return Depends(_factory_provider(unit))
+    kind: Any = unit
+    return Depends(_factory_provider(kind))
 
 
 class UnitRoute(APIRoute):
@@ -104,8 +107,8 @@ def no_database(unit: type[Any]) -> str:
     return f"{unit.__name__} has no database in this app: install(app, {{{unit.__name__}: database}})."
 
 
-@cache
-def _provider(unit: type[Any]) -> Callable[..., Any]:
+@cache  # one callable a class: FastAPI gives one value a request to each callable
+def _provider(unit: Any) -> Callable[..., Any]:
     async def async_unit(connection: HTTPConnection) -> AsyncGenerator[Any]:
         async with unit.serving(database_of(connection, unit)) as served:
             yield served
@@ -120,7 +123,7 @@ def _provider(unit: type[Any]) -> Callable[..., Any]:
 
 
 @cache
-def _transaction_provider(unit: type[Any]) -> Callable[..., Any]:
+def _transaction_provider(unit: Any) -> Callable[..., Any]:
     async def async_transaction(connection: HTTPConnection, served: Any = unit_of_work(unit)) -> AsyncGenerator[Any]:
         async with AsyncBlock(served, _COMMITS):
             yield served
@@ -137,19 +140,21 @@ def _transaction_provider(unit: type[Any]) -> Callable[..., Any]:
 
 
 @cache
-def _factory_provider(unit: type[Any]) -> Callable[..., Any]:
+def _factory_provider(unit: Any) -> Callable[..., Any]:
     async def factory(connection: HTTPConnection) -> Callable[[], Any]:
-        return partial(unit, database_of(connection, unit))
+        database = database_of(connection, unit)
+        return lambda: unit(database)
 
     return _described(factory, unit)
 
 
-def _described(provider: Callable[..., Any], unit: type[Any], *, serves: bool = False) -> Callable[..., Any]:
+def _described(provider: Callable[..., Any], unit: Any, *, serves: bool = False) -> Callable[..., Any]:
     """Write on a dependency what the checks at start and the OpenAPI schema want to know of it."""
-    provider.fastkit_unit = unit  # type: ignore[attr-defined]  # functions take attributes
-    provider.fastkit_serves = serves  # type: ignore[attr-defined]
-    provider.problems = frozenset({409, 503})  # type: ignore[attr-defined]
-    provider.__qualname__ = f"{provider.__name__}({unit.__qualname__})"
+    described: Any = provider
+    described.fastkit_unit = unit
+    described.fastkit_serves = serves
+    described.problems = frozenset({409, 503})
+    described.__qualname__ = f"{provider.__name__}({unit.__qualname__})"
     return provider
 
 

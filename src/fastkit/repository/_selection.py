@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, select
-from sqlalchemy.orm import Session, class_mapper
+from sqlalchemy.orm import Mapper, Session, class_mapper
 from sqlalchemy.sql.base import ExecutableOption
 
 from fastkit.database import GuardedSession, reading
@@ -74,7 +74,7 @@ class Selection(Generic[M]):
     @property
     def primary_key(self) -> tuple[ColumnElement[Any], ...]:
         """Return the primary key as attributes of the model, in the order of its columns."""
-        return _primary_key(self.model)
+        return _primary_key(class_mapper(self.model))
 
     def by_identity(self, ident: Any) -> ColumnElement[bool]:
         """Return the criterion for a primary key: a value, or a tuple or mapping if it is composite."""
@@ -138,9 +138,9 @@ class Selection(Generic[M]):
 
     def _fetch(self, session: Session, statement: Select[M]) -> list[M]:
         modified = self._modified(session) if self.locked else ()
-        with reading(session, several=bool(self.options) or _loads_eagerly(self.model)):
+        with reading(session, several=bool(self.options) or _loads_eagerly(class_mapper(self.model))):
             result = session.scalars(statement)
-            found = list(result.unique() if self.options or _loads_eagerly(self.model) else result)
+            found = list(result.unique() if self.options or _loads_eagerly(class_mapper(self.model)) else result)
         if any(entity is other for entity in found for other in modified):
             raise UnflushedChangesError(
                 f"This {self.model.__name__} was changed before it was locked, so the change may rest on old values. "
@@ -158,14 +158,13 @@ class Selection(Generic[M]):
 
 
 @cache
-def _primary_key(model: type[Any]) -> tuple[Any, ...]:
-    mapper = class_mapper(model)
+def _primary_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
     return tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
 
 
 @cache
-def _loads_eagerly(model: type[Any]) -> bool:
-    return any(relationship.lazy in _EAGER for relationship in class_mapper(model).relationships)
+def _loads_eagerly(mapper: Mapper[Any]) -> bool:
+    return any(relationship.lazy in _EAGER for relationship in mapper.relationships)
 
 
 def _checked(where: tuple[ColumnElement[bool], ...]) -> tuple[ColumnElement[bool], ...]:

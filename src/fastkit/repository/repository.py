@@ -13,11 +13,11 @@ from sqlalchemy.sql.base import ExecutableOption
 from fastkit._generics import type_argument
 from fastkit.errors import DeclarationError
 from fastkit.pages import Page, PageQuery
-from fastkit.repository.declaration import mapped
 from fastkit.repository._selection import Selection
+from fastkit.repository.declaration import mapped
 
 M = TypeVar("M")
-S = TypeVar("S", Session, AsyncSession)
+S = TypeVar("S", bound=Session | AsyncSession)
 
 
 class _Reads(Generic[M, S]):

@@ -85,9 +85,7 @@ def phrase(status: int) -> str:
 def problem_type(error: type[BaseException], base: str = TYPE_BASE) -> str:
     """Return the `type` of an error class: the base and the name of the class, `UniqueError` as `unique`."""
     name = error.__name__.strip("_")
-    words = re.sub(
-        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name.removesuffix("Error") or name
-    )
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name.removesuffix("Error") or name)
     return base + quote(words.replace("_", "-").lower())
 
 
@@ -230,9 +228,7 @@ class ProblemHandlers:
             detail=(str(exc) or None) if exc.public else _HIDDEN_DETAIL,
             members=members,
         )
-        return ProblemResponse(
-            problem, None if exc.retry_after is None else {"Retry-After": str(exc.retry_after)}
-        )
+        return ProblemResponse(problem, None if exc.retry_after is None else {"Retry-After": str(exc.retry_after)})
 
     async def http_exception(self, connection: HTTPConnection, exc: Exception) -> Response:
         """Answer with the status and headers of the exception; a detail that is no text is `details`."""
@@ -243,9 +239,7 @@ class ProblemHandlers:
         if connection.scope["type"] != "http":
             return PlainTextResponse(text or phrase(exc.status_code), exc.status_code, exc.headers)
         members = {} if given is None or text is not None else {"details": given}
-        return ProblemResponse(
-            Problem(status=exc.status_code, detail=text or None, members=members), exc.headers
-        )
+        return ProblemResponse(Problem(status=exc.status_code, detail=text or None, members=members), exc.headers)
 
     async def unhandled(self, connection: HTTPConnection, exc: Exception) -> Response:
         """Answer 500 with a reference that finds the traceback in the log, and nothing of the exception."""

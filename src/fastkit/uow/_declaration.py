@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import typing
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import MetaData
 from typing_extensions import get_annotations
@@ -51,7 +51,7 @@ def declare_repositories(unit: type[Any], root: type[Any], frame: FrameType | No
         DeclarationError: An annotation is not a repository of the unit's colour for a mapped class.
     """
     for name, annotation in get_annotations(unit).items():
-        if name.startswith("_") or typing.get_origin(annotation) is ClassVar or _is_class_var(annotation):
+        if name.startswith("_") or _is_class_var(annotation):
             continue
         place = f"{unit.__qualname__}.{name}"
         resolved = _resolved(annotation, place, unit, frame)
@@ -74,7 +74,8 @@ def metadata_of(unit: type[Any]) -> tuple[MetaData, ...]:
 
 
 def _is_class_var(annotation: Any) -> bool:
-    return isinstance(annotation, str) and annotation.replace("typing.", "").startswith("ClassVar")
+    text = annotation if isinstance(annotation, str) else repr(annotation)
+    return text.replace("typing.", "").startswith("ClassVar")
 
 
 def _resolved(annotation: Any, place: str, unit: type[Any], frame: FrameType | None) -> Any:
@@ -85,7 +86,7 @@ def _resolved(annotation: Any, place: str, unit: type[Any], frame: FrameType | N
         return eval(annotation, names)  # noqa: S307 - the source of the class itself, as typing.get_type_hints does
     except NameError as error:
         raise DeclarationError(
-            f"{place}: the name {error.name!r} in its annotation cannot be found. Import it in the module of the class, "
+            f"{place}: the name {error.name!r} in its annotation cannot be found. Import it in the class's module, "
             "not under TYPE_CHECKING and not below the class: repositories are made from annotations."
         ) from error
 

@@ -131,7 +131,7 @@ class UnitLife:
     def _refuse_other_task(self, what: str) -> None:
         if self._owner is not None and self._owner is not self._me():
             raise ConcurrentUseError(
-                f"Only the task or thread that opened the block may {what}. Give each concurrent task a unit of its own."
+                f"Only the task or thread that opened the block may {what}. Give each task a unit of its own."
             )
 
     def _refuse_changes_made_outside(self) -> None:
@@ -154,7 +154,7 @@ class UnitLife:
         transaction.refuse_if_doomed()
         try:
             self._guarded.commit_open()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - also a cancellation must be followed by a rollback
             self._after_failed_commit(error, sent=transaction.commit_sent)
         self._end(Status.COMMITTED)
 
@@ -187,7 +187,10 @@ class UnitLife:
 
     def _abandon(self, *, sent: bool, committing: bool) -> None:
         """Tell the outcome of work that missed its deadline; its connection is thrown away."""
-        log.error("The database did not answer in %s s; its connection is thrown away.", self._database.timeouts.commit)
+        log.error(
+            "The database did not answer in %s s; its connection is thrown away.",
+            self._database.timeouts.commit,
+        )
         if self._outcome.status is Status.ACTIVE:
             self._end(Status.UNKNOWN if sent else Status.ROLLED_BACK)
         if committing and self._outcome.status is Status.UNKNOWN:
@@ -249,8 +252,9 @@ class UnitLife:
         self._end(Status.ROLLED_BACK)
         if unsaved or writes:
             sent = ", ".join(f"{count} x {what}" for what, count in writes.items())
+            lost = ", ".join(filter(None, [_names(unsaved), sent]))
             raise UncommittedChangesError(
-                f"The block ended without commit(), so this was rolled back: {', '.join(filter(None, [_names(unsaved), sent]))}. "
+                f"The block ended without commit(), so this was rolled back: {lost}. "
                 "Call commit() to keep it, or rollback() to say that it is meant to go.",
                 objects,
             ) from transaction.cause_of_doom

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from fastkit.database import AsyncDatabase, Database, GuardedSession
 from fastkit.repository import AsyncRepository, Repository
@@ -114,13 +114,13 @@ class UnitOfWork(UnitLife):
     def serving(cls, database: Database) -> Generator[Self]:
         """Make a unit that reads without a block and may open many, one after the other, until this context ends."""
         unit = cls(database)
-        unit._serve()  # noqa: SLF001 - its own class
+        unit._serve()
         try:
             yield unit
         except BaseException as error:
-            unit._retire(error)  # noqa: SLF001 - same
+            unit._retire(error)
             raise
-        unit._retire(None)  # noqa: SLF001 - same
+        unit._retire(None)
 
 
 class AsyncUnitOfWork(UnitLife):
@@ -197,13 +197,13 @@ class AsyncUnitOfWork(UnitLife):
     async def serving(cls, database: AsyncDatabase) -> AsyncGenerator[Self]:
         """Same as `UnitOfWork.serving`, but entered with `async with`."""
         unit = cls(database)
-        unit._serve()  # noqa: SLF001 - its own class
+        unit._serve()
         try:
             yield unit
         except BaseException as error:
-            await unit._shielded(partial(unit._retire, error))  # noqa: SLF001 - same
+            await unit._shielded(partial(unit._retire, error))
             raise
-        await unit._shielded(partial(unit._retire, None))  # noqa: SLF001 - same
+        await unit._shielded(partial(unit._retire, None))
 
     async def _leave_shielded(self, error: BaseException | None, *, commits: bool) -> None:
         leave = partial(self._leave, error, commits=commits)

@@ -1,0 +1,80 @@
+"""What a guarded session and its connections tell the notes of the open transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+from sqlalchemy import Connection, Engine, event, inspect
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.orm import InstanceState, SessionTransaction
+
+from fastkit.database._transaction import OpenTransaction
+from fastkit.database.session import GuardedSession
+from fastkit.errors import ReadOnlyError
+
+TRANSACTION = "fastkit_transaction"
+"""Key under which a pooled connection knows, by a weak reference, the transaction that it runs."""
+
+
+@event.listens_for(GuardedSession, "before_flush")
+def _refuse_read_only(session: GuardedSession, context: Any, instances: Any) -> None:
+    transaction = session.open_transaction
+    if transaction is not None and transaction.mode.read_only and session.unsaved():
+        raise ReadOnlyError("This block is read-only: open one without read_only=True to write.")
+
+
+@event.listens_for(GuardedSession, "after_flush")
+def _note_writes(session: GuardedSession, context: Any) -> None:
+    transaction = session.open_transaction
+    if transaction is not None:
+        transaction.wrote("added", session.new)
+        transaction.wrote("changed", [entity for entity in session.dirty if session.is_modified(entity)])
+        transaction.wrote("deleted", session.deleted)
+
+
+@event.listens_for(GuardedSession, "persistent_to_deleted")
+def _note_deletion(session: GuardedSession, instance: object) -> None:
+    if session.open_transaction is not None:
+        state: InstanceState[Any] = inspect(instance)
+        session.open_transaction.deleted.add(state)
+
+
+@event.listens_for(GuardedSession, "after_rollback")
+def _detach_with_values(session: GuardedSession) -> None:
+    """Take the objects out before SQLAlchemy expires them, so that they keep the values that they had."""
+    if session.open_transaction is None or session.in_nested_transaction():
+        return
+    for state in list(session.open_transaction.deleted):
+        if (entity := state.obj()) is not None and state.session is session:
+            session.expunge(entity)
+    session.expunge_all()
+
+
+@event.listens_for(GuardedSession, "after_begin")
+def _introduce(session: GuardedSession, transaction: SessionTransaction, connection: Connection) -> None:
+    """Tell the connection whose transaction it runs, for what happens on it without passing the session."""
+    if session.open_transaction is not None:
+        connection.info[TRANSACTION] = ref(session.open_transaction)
+
+
+def watch(engine: Engine) -> None:
+    """Let open transactions know what happens on their connections without passing their session."""
+    event.listen(engine, "handle_error", _doom)
+    event.listen(engine, "commit", _note_commit)
+
+
+def _transaction_of(connection: Connection) -> OpenTransaction | None:
+    reference = None if connection.invalidated else connection.info.get(TRANSACTION)
+    return reference() if reference else None
+
+
+def _doom(context: ExceptionContext) -> None:
+    # PostgreSQL answers COMMIT with success after a swallowed error, and stores nothing: the unit must not ask it.
+    if context.connection is not None and (transaction := _transaction_of(context.connection)):
+        transaction.doom(context.sqlalchemy_exception or context.original_exception)
+
+
+def _note_commit(connection: Connection) -> None:
+    if transaction := _transaction_of(connection):
+        transaction.commit_sent = True
