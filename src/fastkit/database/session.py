@@ -17,7 +17,7 @@ from fastkit.database._overlap import OneAtATime
 from fastkit.database._statements import what_it_writes
 from fastkit.database._transaction import OpenTransaction
 from fastkit.database._translate import translate
-from fastkit.errors import FastkitError, OutsideBlockError, ReadOnlyError, UnitOfWorkError
+from fastkit.errors import FastkitError, OutsideBlockError, ReadOnlyError, UnitClosedError, UnitOfWorkError
 
 _NO_OPTIONS: Mapping[str, Any] = immutabledict()
 _OPEN_A_BLOCK = "Writes need an open block: `async with shop:` (without async: `with shop:`) around them, and commit()."
@@ -46,6 +46,7 @@ class GuardedSession(Session):
         self._metadata = metadata
         self._engine: Engine | None = None
         self._open: OpenTransaction | None = None
+        self._closed: str | None = None
         self._alone = OneAtATime()
 
     # -- for the unit of work
@@ -82,8 +83,9 @@ class GuardedSession(Session):
         self._engine = None
         self.autoflush = False
 
-    def close_for_good(self) -> None:
-        """Give everything back; to be called once, by the unit's owner."""
+    def close_for_good(self, why: str) -> None:
+        """Give everything back, and answer every later use with `UnitClosedError` and the reason *why*."""
+        self._closed = why
         super().close()
 
     def unsaved(self) -> list[object]:
@@ -96,7 +98,7 @@ class GuardedSession(Session):
     def get_bind(self, mapper: Any = None, **ignored: Any) -> Engine:
         """Return the engine of the open transaction, or of the read that is under way."""
         if self._engine is None:
-            raise OutsideBlockError(f"No block is open. {_OPEN_A_BLOCK}")
+            self._refuse_outside(f"No block is open. {_OPEN_A_BLOCK}")
         return self._engine
 
     def execute(
@@ -114,7 +116,7 @@ class GuardedSession(Session):
             if self._open.stale and not writes:
                 execution_options = self._refreshing(execution_options)
         elif writes:
-            raise OutsideBlockError(_OPEN_A_BLOCK)
+            self._refuse_outside()
         elif self._engine is None:
             with self.reading():
                 return super().execute(statement, params, execution_options=execution_options, **more).freeze()()
@@ -139,7 +141,7 @@ class GuardedSession(Session):
                 return found
             self._autoflush()
             self.now_fresh([found])
-            return super().get(entity, ident, populate_existing=True, **more)
+            return super().get(entity, ident, **{**more, "populate_existing": True})
 
     def now_fresh(self, entities: Iterable[object]) -> None:
         """Note that these objects were read in the open transaction."""
@@ -150,7 +152,7 @@ class GuardedSession(Session):
         """Send pending changes; an error dooms the transaction, because half of them may be missing."""
         if self._open is None:
             if self.unsaved():
-                raise OutsideBlockError(_OPEN_A_BLOCK)
+                self._refuse_outside()
             return
         try:
             with self._guarded():
@@ -215,6 +217,8 @@ class GuardedSession(Session):
         if self._open is not None or self._engine is not None:
             yield
             return
+        if self._closed:
+            raise UnitClosedError(self._closed)
         with self._guarded():
             self._engine = self._engines.engine_for(SEVERAL_READS if several else SINGLE_READ)
             try:
@@ -242,11 +246,16 @@ class GuardedSession(Session):
     def refuse_lock_outside_block(self) -> None:
         """Raise if no block is open: a lock would be gone before its result was used."""
         if self._open is None:
-            raise OutsideBlockError("for_update() locks rows until the block ends: open one first, `async with shop:`.")
+            self._refuse_outside("for_update() locks rows until the block ends: open one first, `async with shop:`.")
+
+    def _refuse_outside(self, why: str = _OPEN_A_BLOCK) -> NoReturn:
+        if self._closed:
+            raise UnitClosedError(self._closed)
+        raise OutsideBlockError(why)
 
     def _check_write(self) -> None:
         if self._open is None:
-            raise OutsideBlockError(_OPEN_A_BLOCK)
+            self._refuse_outside()
         self._open.refuse_if_doomed()
         if self._open.mode.read_only:
             raise ReadOnlyError("This block is read-only: open one without read_only=True to write.")

@@ -103,10 +103,14 @@ class UnitLife:
         if self._phase is Phase.NEW:
             raise UnitClosedError(f"This {name} was not opened yet: use it inside `with {name}(database) as shop:`.")
         if self._phase is Phase.CLOSED:
-            raise UnitClosedError(
-                f"This {name} has ended. Its block, or its request, is over: make a new one, {name}(database), "
-                "or take a factory, unit_factory(...), where work goes on after the request."
-            )
+            raise UnitClosedError(self._closed_for_good())
+
+    def _closed_for_good(self) -> str:
+        name = type(self).__name__
+        return (
+            f"This {name} has ended. Its block, or its request, is over: make a new one, {name}(database), "
+            f"or take a factory, unit_factory({name}), where work goes on after the request."
+        )
 
     def _enter(self, options: BlockOptions) -> None:
         if self._phase is not Phase.NEW:
@@ -214,7 +218,7 @@ class UnitLife:
         finally:
             self._phase, self._owner = self._at_rest, None
             if self._phase is Phase.CLOSED:
-                self._guarded.close_for_good()
+                self._guarded.close_for_good(self._closed_for_good())
 
     def _leave_nested(self, error: BaseException | None, *, commits: bool) -> None:
         if self._transaction is None:
@@ -274,7 +278,7 @@ class UnitLife:
                 self._refuse_changes_made_outside()
         finally:
             self._phase = Phase.CLOSED
-            self._guarded.close_for_good()
+            self._guarded.close_for_good(self._closed_for_good())
 
 
 def _says_no(error: BaseException) -> bool:
