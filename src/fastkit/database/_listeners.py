@@ -59,22 +59,18 @@ def _introduce(session: GuardedSession, transaction: SessionTransaction, connect
 
 
 def watch(engine: Engine) -> None:
-    """Let open transactions know what happens on their connections without passing their session."""
-    event.listen(engine, "handle_error", _doom)
-    event.listen(engine, "commit", _note_commit)
+    """Let an open transaction know of errors on its connection, also of those that do not pass its session."""
+    event.listen(engine, "handle_error", _note_error)
 
 
-def _transaction_of(connection: Connection) -> OpenTransaction | None:
-    reference = None if connection.invalidated else connection.info.get(TRANSACTION)
-    return reference() if reference else None
-
-
-def _doom(context: ExceptionContext) -> None:
+def _note_error(context: ExceptionContext) -> None:
+    connection = context.connection
+    if connection is None or connection.invalidated:
+        return
+    reference = connection.info.get(TRANSACTION)
+    if reference is None or (transaction := reference()) is None:
+        return
     # PostgreSQL answers COMMIT with success after a swallowed error, and stores nothing: the unit must not ask it.
-    if context.connection is not None and (transaction := _transaction_of(context.connection)):
-        transaction.doom(context.sqlalchemy_exception or context.original_exception)
-
-
-def _note_commit(connection: Connection) -> None:
-    if transaction := _transaction_of(connection):
+    transaction.doom(context.sqlalchemy_exception or context.original_exception)
+    if context.statement is None and transaction.committing:
         transaction.commit_sent = True

@@ -37,7 +37,9 @@ class PostgreSQLBackend:
             return {MODE: mode, "isolation_level": "AUTOCOMMIT"}
         options: dict[str, Any] = {MODE: mode}
         if mode.isolation:
-            options["isolation_level"] = mode.isolation
+            # PostgreSQL has no dirty reads; asyncpg does not even know their name.
+            weakest = mode.isolation == "READ UNCOMMITTED"
+            options["isolation_level"] = "READ COMMITTED" if weakest else mode.isolation
         if mode.read_only:
             options["postgresql_readonly"] = True
         return options

@@ -23,13 +23,15 @@ class OpenTransaction:
     Attributes:
         mode: What the block asked for.
         cause_of_doom: The first error that makes a commit impossible.
-        commit_sent: Whether COMMIT was handed to the driver, after which only its answer tells the outcome.
+        committing: Whether everything is flushed, so that COMMIT is the only thing left to be sent.
+        commit_sent: Whether an error came back from COMMIT itself, and not from what goes before it.
         stale: States that were loaded before the transaction and not read in it yet.
     """
 
     def __init__(self, mode: Mode, loaded: Iterable[InstanceState[Any]]) -> None:
         self.mode = mode
         self.cause_of_doom: BaseException | None = None
+        self.committing = False
         self.commit_sent = False
         self.stale: WeakSet[InstanceState[Any]] = WeakSet(loaded)
         self.deleted: WeakSet[InstanceState[Any]] = WeakSet()

@@ -66,6 +66,8 @@ class GuardedSession(Session):
     def commit_open(self) -> None:
         """Flush, commit and give the connection back; the caller rolls back if this raises."""
         self.flush()
+        if self._open is not None:
+            self._open.committing = True
         with self._guarded():
             super().commit()
         self._end()

@@ -218,4 +218,4 @@ class AsyncUnitOfWork(UnitLife):
         try:
             await shielded(session.run_sync(lambda _: work()), deadline=self._database.timeouts.commit)
         except DeadlinePassedError:
-            self._abandon(sent=transaction is not None and transaction.commit_sent, committing=committing)
+            self._abandon(sent=transaction is not None and transaction.committing, committing=committing)

@@ -1,0 +1,67 @@
+"""C23: cancelled at any await, once or twice, a unit leaves no connection, no open transaction and a usable pool."""
+
+from __future__ import annotations
+
+import pytest
+from bookshop.models import Author, Book
+from conftest import TIMEOUTS, AsyncShop, World
+from sqlalchemy.orm import joinedload
+from sweep import cancelled_everywhere
+
+from fastkit.database import AsyncDatabase
+from fastkit.pages import PageQuery
+
+pytestmark = pytest.mark.anyio
+
+
+async def commit(shop: AsyncShop) -> None:
+    async with shop:
+        shop.authors.add(Author(name="Ovid"))
+        await shop.session.flush()
+        await shop.rollback()
+
+
+async def begin(shop: AsyncShop) -> None:
+    async with shop.begin():
+        await shop.authors.all(Author.name == "nobody")
+
+
+async def read_only(shop: AsyncShop) -> None:
+    async with shop.block(read_only=True, timeout=1):
+        await shop.books.all()
+
+
+async def forgotten(shop: AsyncShop) -> None:
+    async with shop:
+        await shop.books.for_update().all()
+
+
+async def outside(shop: AsyncShop) -> None:
+    await shop.books.get(1)
+
+
+async def page_outside(shop: AsyncShop) -> None:
+    await shop.books.with_options(joinedload(Book.author)).page(PageQuery())
+
+
+async def nested(shop: AsyncShop) -> None:
+    async with shop, shop, shop.begin():
+        await shop.books.count()
+
+
+@pytest.mark.parametrize("cancels", [1, 2], ids=["once", "twice"])
+@pytest.mark.parametrize("body", [commit, begin, read_only, forgotten, outside, page_outside, nested])
+async def test_c23_cancelled_at_every_await(stocked: World, body, cancels: int) -> None:
+    """The sweep of SQLAlchemy's own tests finds no leaked connection, lost slot, swallowed cancellation or bad pool."""
+    if not stocked.driver.is_async:
+        pytest.skip("a thread cannot be cancelled")
+    url = stocked.naked.engine.url
+
+    def make_engine():
+        return AsyncDatabase(url, pool_size=2, timeouts=TIMEOUTS).engine
+
+    async def scenario(engine) -> None:
+        async with AsyncShop.serving(AsyncDatabase(engine, timeouts=TIMEOUTS)) as shop:
+            await body(shop)
+
+    assert await cancelled_everywhere(make_engine, scenario, cancels=cancels) == []
