@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState, QueuePool
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from fastkit.database._backend import MODE, mode_of
 from fastkit.database._modes import Mode
@@ -56,6 +60,7 @@ class SQLiteBackend:
         event.listen(engine, "begin", _begin)
         event.listen(engine, "reset", _reset)
         event.listen(engine, "checkin", _checkin)
+        event.listen(engine, "invalidate", _invalidate)
         event.listen(engine, "before_cursor_execute", _restart_stopwatch)
 
     def execution_options(self, mode: Mode) -> dict[str, Any]:
@@ -108,6 +113,18 @@ def _reset(dbapi: Any, record: Any, state: PoolResetState) -> None:
         cursor.close()
     if record.info.pop(STOPWATCH, None):
         _set_progress_handler(dbapi, None)
+
+
+def _invalidate(dbapi: Any, record: Any, error: BaseException | None) -> None:
+    """
+    Let go of the write lock before a connection is thrown away.
+
+    A statement that was cut off may still be referred to by a traceback. SQLite then only pretends to close, and keeps
+    the transaction, and with it the lock, until the garbage collector comes (sqlite.org/c3ref/close.html).
+    """
+    if hasattr(dbapi, "run_async") and in_greenlet():
+        with suppress(Exception, asyncio.CancelledError):  # a second cancellation; the first one is on its way already
+            await_only(asyncio.shield(dbapi.driver_connection.rollback()))
 
 
 def _checkin(dbapi: Any, record: Any) -> None:
