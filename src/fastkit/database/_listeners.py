@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import InstanceState, SessionTransaction
 
-from fastkit.database._transaction import OpenTransaction
 from fastkit.database.session import GuardedSession
 from fastkit.errors import ReadOnlyError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -10,35 +11,21 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio.to_thread
-from sqlalchemy import Engine, MetaData, create_engine, make_url, text
+from sqlalchemy import Engine, MetaData, create_engine, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from fastkit.database._backend import Backend
 from fastkit.database._listeners import watch
-from fastkit.database._mariadb import MariaDBBackend
 from fastkit.database._modes import Mode
-from fastkit.database._postgresql import PostgreSQLBackend
-from fastkit.database._sqlite import SQLiteBackend
 from fastkit.database._translate import translate
+from fastkit.database._urls import backend_of, create, prepare
 from fastkit.database.timeouts import Timeouts
-from fastkit.errors import DatabaseClosedError, DeclarationError
+from fastkit.errors import DatabaseClosedError
 
-_BACKENDS: Mapping[str, type[Backend]] = {
-    "sqlite": SQLiteBackend,
-    "postgresql": PostgreSQLBackend,
-    "mariadb": MariaDBBackend,
-    "mysql": MariaDBBackend,
-}
-_DRIVERS = {
-    "sqlite": ("sqlite", "sqlite+aiosqlite", "sqlite"),
-    "postgresql": ("postgresql+psycopg", "postgresql+asyncpg", "postgres"),
-    "mariadb": ("mariadb+pymysql", "mariadb+asyncmy", "mysql"),
-    "mysql": ("mysql+pymysql", "mysql+asyncmy", "mysql"),
-}
+log = logging.getLogger("fastkit.database")
 
 
 class _DatabaseState:
@@ -65,6 +52,10 @@ class _DatabaseState:
         if not isinstance(pool, QueuePool) or pool._max_overflow < 0:  # noqa: SLF001 - the pool has no public word for it
             return None
         return pool.size() + pool._max_overflow  # noqa: SLF001 - same
+
+    def _warn_of_connections_in_use(self) -> None:
+        if left := self.checked_out:
+            log.warning("Closing although %d connection(s) did not come back in %s s.", left, self.timeouts.drain)
 
     @property
     def checked_out(self) -> int:
@@ -123,9 +114,9 @@ class Database(_DatabaseState):
         if isinstance(url, Engine):
             self.engine = url
         else:
-            parsed, options = _prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=False)
-            self.engine = _create(create_engine, parsed, options)
-        self._adopt(self.engine, _backend_of(self.engine.url))
+            parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=False)
+            self.engine = create(create_engine, parsed, options)
+        self._adopt(self.engine, backend_of(self.engine.url))
 
     def session(self) -> Session:
         """Return a plain SQLAlchemy session that nothing watches over, for code that wants no unit of work."""
@@ -155,6 +146,7 @@ class Database(_DatabaseState):
         deadline = time.monotonic() + self.timeouts.drain
         while self.checked_out and time.monotonic() < deadline:
             time.sleep(0.01)
+        self._warn_of_connections_in_use()
         if self._owns_engine:
             self.engine.dispose()
 
@@ -198,9 +190,9 @@ class AsyncDatabase(_DatabaseState):
         if isinstance(url, AsyncEngine):
             self.engine = url
         else:
-            parsed, options = _prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=True)
-            self.engine = _create(create_async_engine, parsed, options)
-        self._adopt(self.engine.sync_engine, _backend_of(self.engine.url))
+            parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=True)
+            self.engine = create(create_async_engine, parsed, options)
+        self._adopt(self.engine.sync_engine, backend_of(self.engine.url))
 
     def session(self) -> AsyncSession:
         """Same as `Database.session`."""
@@ -226,6 +218,7 @@ class AsyncDatabase(_DatabaseState):
         deadline = time.monotonic() + self.timeouts.drain
         while self.checked_out and time.monotonic() < deadline:  # noqa: ASYNC110 - a pool has no event to wait for
             await asyncio.sleep(0.01)
+        self._warn_of_connections_in_use()
         if self._owns_engine:
             await self.engine.dispose()
 
@@ -251,47 +244,3 @@ class AsyncDatabase(_DatabaseState):
 
 def _translated(error: Exception) -> Exception:
     return translate(error) or error
-
-
-def _backend_of(url: URL) -> Backend:
-    name = url.get_backend_name()
-    if name not in _BACKENDS:
-        raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}.")
-    return _BACKENDS[name]()
-
-
-def _prepare(
-    url: str | URL, timeouts: Timeouts, pool_size: int, own_options: Mapping[str, Any], *, is_async: bool
-) -> tuple[URL, dict[str, Any]]:
-    try:
-        parsed = make_url(url)
-        backend = _backend_of(parsed)
-        driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {
-            "postgresql",
-            "postgresql+psycopg",
-        }
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise DeclarationError(
-            "This is not a database URL. It looks like postgresql+asyncpg://user:password@host/name "
-            "or sqlite+aiosqlite:///shop.db (three slashes, then the file)."
-        ) from error
-    if is_async != driver_is_async and parsed.drivername not in {"postgresql", "postgresql+psycopg"}:
-        sync_driver, async_driver, _ = _DRIVERS[parsed.get_backend_name()]
-        name, driver = ("AsyncDatabase", async_driver) if is_async else ("Database", sync_driver)
-        raise DeclarationError(f"{name} cannot use the driver of {parsed.drivername}://: write {driver}:// instead.")
-    options = backend.engine_options(parsed, timeouts)
-    pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
-    connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
-    return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
-
-
-def _create(create: Any, url: URL, options: dict[str, Any]) -> Any:
-    try:
-        return create(url, **options)
-    except ModuleNotFoundError as error:
-        extra = _DRIVERS[url.get_backend_name()][2]
-        raise DeclarationError(
-            f"The driver of {url.drivername}:// is not installed: pip install 'fastkit-blocks[{extra}]'."
-        ) from error
-    except InvalidRequestError as error:
-        raise DeclarationError(f"{url.drivername}:// cannot be used here: {error}") from error

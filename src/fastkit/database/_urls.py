@@ -1,0 +1,92 @@
+"""From a URL to an engine, with a clear word for what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+
+from fastkit.database._backend import Backend
+from fastkit.database._mariadb import MariaDBBackend
+from fastkit.database._postgresql import PostgreSQLBackend
+from fastkit.database._sqlite import SQLiteBackend
+from fastkit.database.timeouts import Timeouts
+from fastkit.errors import DeclarationError
+
+_BACKENDS: Mapping[str, type[Backend]] = {
+    "sqlite": SQLiteBackend,
+    "postgresql": PostgreSQLBackend,
+    "mariadb": MariaDBBackend,
+    "mysql": MariaDBBackend,
+}
+_DRIVERS = {
+    "sqlite": ("sqlite", "sqlite+aiosqlite", "sqlite"),
+    "postgresql": ("postgresql+psycopg", "postgresql+asyncpg", "postgres"),
+    "mariadb": ("mariadb+pymysql", "mariadb+asyncmy", "mysql"),
+    "mysql": ("mysql+pymysql", "mysql+asyncmy", "mysql"),
+}
+
+
+def backend_of(url: URL) -> Backend:
+    """
+    Return what is particular to this kind of database.
+
+    Raises:
+        DeclarationError: fastkit does not know it.
+    """
+    name = url.get_backend_name()
+    if name not in _BACKENDS:
+        raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}.")
+    return _BACKENDS[name]()
+
+
+def prepare(
+    url: str | URL, timeouts: Timeouts, pool_size: int, own_options: Mapping[str, Any], *, is_async: bool
+) -> tuple[URL, dict[str, Any]]:
+    """
+    Return the parsed URL and the arguments for `create_engine`; what the app gives itself wins.
+
+    Raises:
+        DeclarationError: It is no URL, or its driver is of the other colour.
+    """
+    try:
+        parsed = make_url(url)
+        backend = backend_of(parsed)
+        driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {
+            "postgresql",
+            "postgresql+psycopg",
+        }
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise DeclarationError(
+            "This is not a database URL. It looks like postgresql+asyncpg://user:password@host/name "
+            "or sqlite+aiosqlite:///shop.db (three slashes, then the file)."
+        ) from error
+    if is_async != driver_is_async and parsed.drivername not in {"postgresql", "postgresql+psycopg"}:
+        sync_driver, async_driver, _ = _DRIVERS[parsed.get_backend_name()]
+        name, driver = ("AsyncDatabase", async_driver) if is_async else ("Database", sync_driver)
+        raise DeclarationError(f"{name} cannot use the driver of {parsed.drivername}://: write {driver}:// instead.")
+    options = backend.engine_options(parsed, timeouts)
+    pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
+    connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
+    return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
+
+
+def create(factory: Any, url: URL, options: dict[str, Any]) -> Any:
+    """
+    Return the engine that *factory* makes.
+
+    Raises:
+        DeclarationError: The driver is not installed, or cannot be used this way.
+    """
+    try:
+        return factory(url, **options)
+    except ModuleNotFoundError as error:
+        extra = _DRIVERS[url.get_backend_name()][2]
+        raise DeclarationError(
+            f"The driver of {url.drivername}:// is not installed: pip install 'fastkit-blocks[{extra}]'."
+        ) from error
+    except InvalidRequestError as error:
+        raise DeclarationError(f"{url.drivername}:// cannot be used here: {error}") from error
