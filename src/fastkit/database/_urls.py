@@ -70,6 +70,8 @@ def prepare(
         raise DeclarationError(f"{name} cannot use the driver of {parsed.drivername}://: write {driver}:// instead.")
     options = backend.engine_options(parsed, timeouts)
     pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
+    if "poolclass" in own_options:
+        pool_options = {}  # other pools do not take the arguments of a queue
     connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
     return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
 
