@@ -19,9 +19,7 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Sku = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9-]{1,20}$")]
 Email = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"
-    ),
+    StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"),
 ]
 
 
@@ -35,6 +33,12 @@ class Output(BaseModel):
     """What a client gets: made from the row of the same shape."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+class AuthorIn(Input):
+    """A new author."""
+
+    name: Name = Field(description="Name as it is usually written, unique.", examples=["Jane Austen"])
 
 
 class AuthorOut(Output):
@@ -53,9 +57,7 @@ class BookIn(Input):
         examples=["Emma"],
     )
     author_id: Id = Field(description="Number of the author.", examples=[7])
-    year: int = Field(
-        ge=-3000, le=2100, description="Year of first publication; negative is BC.", examples=[1815]
-    )
+    year: int = Field(ge=-3000, le=2100, description="Year of first publication; negative is BC.", examples=[1815])
     language: Language = Field(description="ISO 639 code of the original.", examples=["en"])
     price: Price = Field(description="Price of one copy.", examples=["9.90"])
     stock: int = Field(ge=0, le=1_000_000, description="Copies in the shop.", examples=[12])
@@ -77,9 +79,7 @@ class CustomerIn(Input):
     """A new customer."""
 
     name: Name = Field(description="Full name.", examples=["Ada Lovelace"])
-    email: Email = Field(
-        description="Address, unique in the shop; kept in lower case.", examples=["ada@example.com"]
-    )
+    email: Email = Field(description="Address, unique in the shop; kept in lower case.", examples=["ada@example.com"])
 
 
 class CustomerOut(Output):
@@ -160,3 +160,11 @@ class PaymentOut(Output):
     order_id: Id = Field(description="Number of the order.", examples=[1001])
     reference: str = Field(description="Reference of the bank.", examples=["BANK-2026-000017"])
     amount: Decimal = Field(description="Money received.", examples=["19.80"])
+
+
+class StockMove(Input):
+    """Copies to move from one edition of a book to another."""
+
+    source: Id = Field(description="Number of the book that gives.", examples=[42])
+    target: Id = Field(description="Number of the book that gets.", examples=[57])
+    copies: Quantity = Field(description="Copies to move.", examples=[3])

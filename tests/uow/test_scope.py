@@ -524,3 +524,29 @@ async def test_repr_tells_phase_and_outcome(world: World) -> None:
         assert "open, outcome active" in repr(shop)
 
     assert "closed, outcome rolled back" in repr(shop)
+
+
+async def test_c2_a_select_that_writes_is_a_write(world: World) -> None:
+    """A common table expression that inserts needs a block, and is told when its commit is forgotten."""
+    if world.server != "PostgreSQL":
+        pytest.skip("only PostgreSQL has such statements")
+    added = insert(Author).values(name="Ovid").returning(Author.id).cte("added")
+    async with world.serving() as shop:
+        with pytest.raises(OutsideBlockError, match="common table expression"):
+            await shop.session.execute(select(added.c.id))
+    with pytest.raises(UncommittedChangesError, match="SELECT that writes"):
+        async with world.shop() as shop:
+            await shop.session.execute(select(added.c.id))
+
+    assert await names(world) == []
+
+
+async def test_c5_a_stream_outside_a_block_is_a_complete_read(stocked: World) -> None:
+    """session.stream() outside a block works, and its connection is back before the first row is looked at."""
+    if not stocked.driver.is_async:
+        pytest.skip("streams are async")
+    async with stocked.serving() as shop:
+        result = await shop.session.stream_scalars(select(Book.title).order_by(Book.id))
+        assert stocked.checked_out == 0
+
+        assert [title async for title in result] == ["Emma", "Persuasion"]

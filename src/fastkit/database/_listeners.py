@@ -9,8 +9,10 @@ from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.orm import InstanceState, SessionTransaction
 
+from fastkit.database._backend import mode_of
+from fastkit.database._transaction import OpenTransaction
 from fastkit.database.session import GuardedSession
-from fastkit.errors import ReadOnlyError
+from fastkit.errors import OutsideBlockError, ReadOnlyError
 
 TRANSACTION = "fastkit_transaction"
 """Key under which a pooled connection knows, by a weak reference, the transaction that it runs."""
@@ -60,14 +62,33 @@ def _introduce(session: GuardedSession, transaction: SessionTransaction, connect
 def watch(engine: Engine) -> None:
     """Let an open transaction know of errors on its connection, also of those that do not pass its session."""
     event.listen(engine, "handle_error", _note_error)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "before_cursor_execute", _note_writing_cte)
+
+
+def _transaction_of(connection: Connection | None) -> OpenTransaction | None:
+    if connection is None or connection.invalidated:
+        return None
+    reference = connection.info.get(TRANSACTION)
+    return reference() if reference else None
+
+
+def _note_writing_cte(*arguments: Any) -> None:
+    """Catch the SELECT that writes, `WITH x AS (INSERT ... RETURNING ...) SELECT`, which only its compiler knows."""
+    connection, context = arguments[0], arguments[4]
+    ctes = getattr(context.compiled, "ctes", None)
+    if not ctes or not any(cte.element.is_dml for cte in ctes):
+        return
+    mode = mode_of(connection)
+    if mode is not None and mode.autocommit:
+        raise OutsideBlockError("This SELECT writes by a common table expression: open a block, `async with shop:`.")
+    if transaction := _transaction_of(connection):
+        transaction.executed("SELECT that writes")
 
 
 def _note_error(context: ExceptionContext) -> None:
-    connection = context.connection
-    if connection is None or connection.invalidated:
-        return
-    reference = connection.info.get(TRANSACTION)
-    if reference is None or (transaction := reference()) is None:
+    transaction = _transaction_of(context.connection)
+    if transaction is None:
         return
     # PostgreSQL answers COMMIT with success after a swallowed error, and stores nothing: the unit must not ask it.
     transaction.doom(context.sqlalchemy_exception or context.original_exception)

@@ -120,7 +120,7 @@ class GuardedSession(Session):
         elif writes:
             self._refuse_outside()
         elif self._engine is None:
-            with self.reading():
+            with self.reading(several=bool(execution_options.get("stream_results"))):
                 return super().execute(statement, params, execution_options=execution_options, **more).freeze()()
         with self._guarded():
             return super().execute(statement, params, execution_options=execution_options, **more)
@@ -143,7 +143,8 @@ class GuardedSession(Session):
                 return found
             self._autoflush()
             self.now_fresh([found])
-            return super().get(entity, ident, **{**more, "populate_existing": True})
+            more["populate_existing"] = True
+            return super().get(entity, ident, **more)
 
     def now_fresh(self, entities: Iterable[object]) -> None:
         """Note that these objects were read in the open transaction."""
@@ -201,7 +202,8 @@ class GuardedSession(Session):
 
     def begin(self, nested: bool = False) -> NoReturn:
         """Refuse: the unit of work opens blocks."""
-        raise UnitOfWorkError("Open a block of the unit of work instead: `async with shop:` or `shop.begin()`.")
+        what = "a savepoint is not supported yet" if nested else "`async with shop:` or `shop.begin()`"
+        raise UnitOfWorkError(f"The unit of work opens blocks, not its session: {what}.")
 
     def bulk_save_objects(self, *args: Any, **more: Any) -> NoReturn:
         """Refuse: this legacy path passes by everything that watches over writes."""

@@ -1,0 +1,1 @@
+"""The bookshop with `async def`; its twin without async stands beside it."""

@@ -1,0 +1,128 @@
+"""The HTTP face of the bookshop: a route calls a service, or reads or stores by itself where nothing is decided."""
+
+# ruff: noqa: FAST003 - found() takes its parameter from the path
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import joinedload, selectinload
+
+from bookshop.asynchronous.services import AddBook, PlaceOrder, WriteReview
+from bookshop.asynchronous.shop import Shop
+from bookshop.models import Author, Book, Customer, Order, Payment, Review
+from bookshop.schemas import (
+    AuthorIn,
+    AuthorOut,
+    BookIn,
+    BookOut,
+    CustomerIn,
+    CustomerOut,
+    Id,
+    OrderIn,
+    OrderOut,
+    PaymentIn,
+    PaymentOut,
+    ReviewIn,
+    ReviewOut,
+)
+from fastkit import Page, PageQuery
+from fastkit.deps import found, provide, unit_of_work
+
+ShopDep = Annotated[Shop, unit_of_work(Shop)]
+PageDep = Annotated[PageQuery, Query()]
+
+router = APIRouter()
+
+
+@router.get("/authors")
+async def list_authors(shop: ShopDep, query: PageDep) -> Page[AuthorOut]:
+    """Return the authors by name."""
+    page = await shop.authors.order_by(Author.name).page(query)
+    return page.map(AuthorOut.model_validate)
+
+
+@router.post("/authors", status_code=201)
+async def add_author(new: AuthorIn, shop: ShopDep) -> AuthorOut:
+    """Add an author; each name once."""
+    async with shop.begin():
+        author = shop.authors.add(Author(**new.model_dump()))
+    return AuthorOut.model_validate(author)
+
+
+@router.get("/books")
+async def list_books(shop: ShopDep, query: PageDep) -> Page[BookOut]:
+    """Return the books by title, with their authors: two statements, however many books."""
+    page = await shop.books.with_options(joinedload(Book.author)).order_by(Book.title).page(query)
+    return page.map(BookOut.model_validate)
+
+
+@router.post("/books", status_code=201)
+async def add_book(new: BookIn, add: Annotated[AddBook, provide(AddBook)]) -> BookOut:
+    """Add a book of an author."""
+    return await add(new)
+
+
+@router.get("/books/{book_id}")
+async def read_book(
+    book: Annotated[Book, found(Shop.books, options=[joinedload(Book.author)])],
+) -> BookOut:
+    """Return a book with its author."""
+    return BookOut.model_validate(book)
+
+
+@router.delete("/books/{book_id}", status_code=204)
+async def remove_book(book: Annotated[Book, found(Shop.books)], shop: ShopDep) -> None:
+    """Remove a book and its reviews; one that was ordered stays."""
+    async with shop.begin():
+        await shop.books.delete(book)
+
+
+@router.get("/books/{book_id}/reviews")
+async def list_reviews(book: Annotated[Book, found(Shop.books)], shop: ShopDep, query: PageDep) -> Page[ReviewOut]:
+    """Return the reviews of a book, the oldest first."""
+    page = await shop.reviews.page(query, Review.book_id == book.id)
+    return page.map(ReviewOut.model_validate)
+
+
+@router.post("/books/{book_id}/reviews", status_code=201)
+async def write_review(book_id: Id, new: ReviewIn, write: Annotated[WriteReview, provide(WriteReview)]) -> ReviewOut:
+    """Review a book that one has bought; each customer once."""
+    return await write(book_id, new)
+
+
+@router.get("/customers")
+async def list_customers(shop: ShopDep, query: PageDep) -> Page[CustomerOut]:
+    """Return the customers by name."""
+    page = await shop.customers.order_by(Customer.name).page(query)
+    return page.map(CustomerOut.model_validate)
+
+
+@router.post("/customers", status_code=201)
+async def register(new: CustomerIn, shop: ShopDep) -> CustomerOut:
+    """Register a customer; each email address once."""
+    async with shop.begin():
+        customer = shop.customers.add(Customer(**new.model_dump()))
+    return CustomerOut.model_validate(customer)
+
+
+@router.post("/orders", status_code=201)
+async def place_order(new: OrderIn, place: Annotated[PlaceOrder, provide(PlaceOrder)]) -> OrderOut:
+    """Order books; all that speaks against it is told at once."""
+    return await place(new.customer_id, new.lines)
+
+
+@router.get("/orders/{order_id}")
+async def read_order(
+    order: Annotated[Order, found(Shop.orders, options=[selectinload(Order.lines)])],
+) -> OrderOut:
+    """Return an order with its lines."""
+    return OrderOut.model_validate(order)
+
+
+@router.post("/payments", status_code=201)
+async def record_payment(new: PaymentIn, shop: ShopDep) -> PaymentOut:
+    """Record money received; that the order exists is checked by the database, some only at the commit."""
+    async with shop.begin():
+        payment = shop.payments.add(Payment(**new.model_dump()))
+    return PaymentOut.model_validate(payment)

@@ -1,0 +1,1 @@
+"""The bookshop with `def`, without async; its twin stands beside it."""
