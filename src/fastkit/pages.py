@@ -58,4 +58,4 @@ class Page(BaseModel, Generic[T]):
     def map(self, convert: Callable[[T], U]) -> Page[U]:
         """Return the same page with each item converted: `page.map(BookOut.model_validate)`."""
         items = [convert(item) for item in self.items]
-        return Page[U].model_construct(items=items, total=self.total, page=self.page, size=self.size)
+        return Page.model_construct(items=items, total=self.total, page=self.page, size=self.size)

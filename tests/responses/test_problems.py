@@ -120,8 +120,9 @@ async def test_every_error_of_the_tree_is_the_problem_its_class_describes(error:
 
     document = problem(answer)
     assert answer.status_code == error.status
-    assert document["title"] == error.title
-    assert document["type"] == problem_type(error)
+    is_bug = error.status == 500 and not error.public
+    assert document["title"] == ("Internal Server Error" if is_bug else error.title)
+    assert document["type"] == ("about:blank" if is_bug else problem_type(error))
     assert answer.headers.get("retry-after") == (
         None if error.retry_after is None else str(error.retry_after)
     )

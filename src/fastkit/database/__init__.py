@@ -4,7 +4,7 @@ from fastkit.database._modes import Isolation, Mode
 from fastkit.database._statements import READS
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
-from fastkit.database.session import GuardedSession, reading
+from fastkit.database.session import GuardedSession, locking, reading
 from fastkit.database.timeouts import Timeouts
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Isolation",
     "Mode",
     "Timeouts",
+    "locking",
     "reading",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from weakref import ref
 
-from sqlalchemy import Connection, Engine, event, inspect
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.orm import InstanceState, SessionTransaction
+from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.orm.attributes import instance_state
 
 from fastkit.database._backend import mode_of
 from fastkit.database._transaction import OpenTransaction
@@ -29,27 +30,21 @@ def _refuse_read_only(session: GuardedSession, context: Any, instances: Any) -> 
 def _note_writes(session: GuardedSession, context: Any) -> None:
     transaction = session.open_transaction
     if transaction is not None:
-        transaction.wrote("added", session.new)
-        transaction.wrote("changed", [entity for entity in session.dirty if session.is_modified(entity)])
-        transaction.wrote("deleted", session.deleted)
+        for verb, states in session.pending().items():
+            transaction.wrote(verb, states)
 
 
 @event.listens_for(GuardedSession, "persistent_to_deleted")
 def _note_deletion(session: GuardedSession, instance: object) -> None:
     if session.open_transaction is not None:
-        state: InstanceState[Any] = inspect(instance)
-        session.open_transaction.deleted.add(state)
+        session.open_transaction.deleted(instance_state(instance))
 
 
 @event.listens_for(GuardedSession, "after_rollback")
 def _detach_with_values(session: GuardedSession) -> None:
-    """Take the objects out before SQLAlchemy expires them, so that they keep the values that they had."""
-    if session.open_transaction is None or session.in_nested_transaction():
-        return
-    for state in list(session.open_transaction.deleted):
-        if (entity := state.obj()) is not None and state.session is session:
-            session.expunge(entity)
-    session.expunge_all()
+    # A flush that fails rolls back by itself.
+    if session.open_transaction is not None and not session.in_nested_transaction():
+        session.detach_all()
 
 
 @event.listens_for(GuardedSession, "after_begin")

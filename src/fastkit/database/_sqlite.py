@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState, QueuePool
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from fastkit.database._backend import MODE, mode_of
 from fastkit.database._modes import Mode
@@ -60,7 +56,8 @@ class SQLiteBackend:
         event.listen(engine, "begin", _begin)
         event.listen(engine, "reset", _reset)
         event.listen(engine, "checkin", _checkin)
-        event.listen(engine, "invalidate", _invalidate)
+        if engine.dialect.driver == "aiosqlite":
+            engine.dialect.do_terminate = _terminate  # type: ignore[assignment]  # for this engine only
         event.listen(engine, "before_cursor_execute", _restart_stopwatch)
 
     def execution_options(self, mode: Mode) -> dict[str, Any]:
@@ -115,16 +112,18 @@ def _reset(dbapi: Any, record: Any, state: PoolResetState) -> None:
         _set_progress_handler(dbapi, None)
 
 
-def _invalidate(dbapi: Any, record: Any, error: BaseException | None) -> None:
+def _terminate(dbapi: Any) -> None:
     """
-    Let go of the write lock before a connection is thrown away.
+    Throw a connection of aiosqlite away: roll back, close and stop its thread, without awaiting any of it.
 
     A statement that was cut off may still be referred to by a traceback. SQLite then only pretends to close, and keeps
-    the transaction, and with it the lock, until the garbage collector comes (sqlite.org/c3ref/close.html).
+    the transaction, and with it the write lock, until the garbage collector comes (sqlite.org/c3ref/close.html); so the
+    rollback. Awaiting the end, as SQLAlchemy does, never ends if a second cancellation stops the thread in between.
     """
-    if hasattr(dbapi, "run_async") and in_greenlet():
-        with suppress(Exception, asyncio.CancelledError):  # a second cancellation; the first one is on its way already
-            await_only(asyncio.shield(dbapi.driver_connection.rollback()))
+    driver = dbapi.driver_connection
+    if (connection := driver._connection) is not None:  # noqa: SLF001 - aiosqlite has no way to queue without awaiting
+        driver._tx.put_nowait((None, connection.rollback))  # noqa: SLF001 - same
+    driver.stop()
 
 
 def _checkin(dbapi: Any, record: Any) -> None:

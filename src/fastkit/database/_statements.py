@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Delete, Executable, Insert, TextClause, Update
+from sqlalchemy import Delete, Executable, Insert, Select, TextClause, Update
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql.ddl import ExecutableDDLElement
 from sqlalchemy.sql.selectable import TextualSelect
@@ -15,6 +15,8 @@ READS = "fastkit_reads"
 
 def what_it_writes(statement: Executable, execution_options: Any) -> str | None:
     """Return what a statement writes, such as "UPDATE book", or None if it only reads."""
+    if type(statement) is Select:
+        return None  # nearly always
     if isinstance(statement, FromStatement):
         statement = statement.element
     if isinstance(statement, Insert | Update | Delete):

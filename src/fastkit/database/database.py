@@ -74,8 +74,10 @@ class _DatabaseState:
             raise DatabaseClosedError("The database is closed: the app is shutting down, or close() was called.")
         engine = self._engines.get(mode)
         if engine is None:
-            options = self._backend.execution_options(mode)
-            engine = self._engines.setdefault(mode, self._sync_engine.execution_options(**options))
+            engine = self._sync_engine
+            if mode != Mode():  # the plain mode needs no options, and an engine without options is quicker
+                engine = engine.execution_options(**self._backend.execution_options(mode))
+            engine = self._engines.setdefault(mode, engine)
         return engine
 
     def __repr__(self) -> str:

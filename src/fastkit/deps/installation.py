@@ -10,9 +10,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+from starlette.routing import Mount
 
 from fastkit.database import AsyncDatabase, Database
-from fastkit.deps._openapi import dependency_calls, document
+from fastkit.deps._openapi import document
 from fastkit.deps._problems import register
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
@@ -84,19 +85,33 @@ def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Any]]:
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute | APIWebSocketRoute):
             yield context.path_format or "", context.endpoint, context.dependant
+        elif isinstance(context.original_route, Mount):
+            sub = context.original_route.app
+            if isinstance(sub, FastAPI) and hasattr(sub.state, UNITS):
+                check_routes(sub)  # the server starts only the outer app
+
+
+def _asked(app: FastAPI, dependant: Any) -> Iterator[Any]:
+    """Yield what a request would call: what is overridden is not called, nor what it asks for."""
+    if dependant.call in app.dependency_overrides:
+        return
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from _asked(app, each)
 
 
 def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[str]:
     where = f"{path} ({getattr(endpoint, '__qualname__', endpoint)})"
     streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
-    for call in dependency_calls(dependant):
+    held = {getattr(each.call, "fastkit_holds", None) for each in dependant.dependencies} - {None} if streams else ()
+    for name in sorted(unit.__name__ for unit in held if unit is not None):
+        yield (
+            f"{where}: it yields its response, which goes on after the request's {name} has ended. "
+            f"Take unit_factory({name}) and open a unit inside the generator."
+        )
+    for call in _asked(app, dependant):
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
-        if unit is not None and unit not in getattr(app.state, UNITS) and call not in app.dependency_overrides:
+        if unit is not None and unit not in getattr(app.state, UNITS, {}):
             yield f"{where}: {no_database(unit)}"
-        if unit is not None and streams and getattr(call, "fastkit_serves", False):
-            yield (
-                f"{where}: it yields its response, which goes on after the request's {unit.__name__} has ended. "
-                f"Take unit_factory({unit.__name__}) and open a unit inside the generator."
-            )
         if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
             yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."

@@ -48,6 +48,7 @@ def _provider(service: Any) -> Callable[..., Any]:
             changed = parameter.replace(annotation=hints.get(name, parameter.annotation))
         parameters.append(changed.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     make.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # FastAPI reads it
+    make.fastkit_holds = unit  # type: ignore[attr-defined]
     make.__qualname__ = f"provide({service.__qualname__})"
     return make
 

@@ -16,8 +16,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from fastkit.database import AsyncDatabase, Database
-from fastkit.errors import DeclarationError
-from fastkit.uow import AsyncBlock, AsyncUnitOfWork, Block, BlockOptions, UnitOfWork
+from fastkit.errors import DeclarationError, PoolTimeoutError
+from fastkit.uow import AsyncBlock, AsyncUnitOfWork, Block, BlockOptions, Status, UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork | AsyncUnitOfWork)
 
@@ -119,7 +119,7 @@ def _provider(unit: Any) -> Callable[..., Any]:
             with unit.serving(database) as served:
                 yield served
 
-    return _described(async_unit if issubclass(unit, AsyncUnitOfWork) else sync_unit, unit, serves=True)
+    return _described(async_unit if issubclass(unit, AsyncUnitOfWork) else sync_unit, unit)
 
 
 @cache
@@ -127,16 +127,16 @@ def _transaction_provider(unit: Any) -> Callable[..., Any]:
     async def async_transaction(connection: HTTPConnection, served: Any = unit_of_work(unit)) -> AsyncGenerator[Any]:
         async with AsyncBlock(served, _COMMITS):
             yield served
-            if connection.scope.get(_ERROR_RESPONSE):
+            if connection.scope.get(_ERROR_RESPONSE) and served.outcome.status is Status.ACTIVE:
                 await served.rollback()
 
     def sync_transaction(connection: HTTPConnection, served: Any = unit_of_work(unit)) -> Generator[Any]:
         with Block(served, _COMMITS):
             yield served
-            if connection.scope.get(_ERROR_RESPONSE):
+            if connection.scope.get(_ERROR_RESPONSE) and served.outcome.status is Status.ACTIVE:
                 served.rollback()
 
-    return _described(async_transaction if issubclass(unit, AsyncUnitOfWork) else sync_transaction, unit)
+    return _described(async_transaction if issubclass(unit, AsyncUnitOfWork) else sync_transaction, unit, checked=False)
 
 
 @cache
@@ -145,14 +145,24 @@ def _factory_provider(unit: Any) -> Callable[..., Any]:
         database = database_of(connection, unit)
         return lambda: unit(database)
 
-    return _described(factory, unit)
+    return _described(factory, unit, holds=False)
 
 
-def _described(provider: Callable[..., Any], unit: Any, *, serves: bool = False) -> Callable[..., Any]:
-    """Write on a dependency what the checks at start and the OpenAPI schema want to know of it."""
+def _described(
+    provider: Callable[..., Any], unit: Any, *, checked: bool = True, holds: bool = True
+) -> Callable[..., Any]:
+    """
+    Write on a dependency what the checks at start and the OpenAPI schema want to know of it.
+
+    Args:
+        provider: The dependency.
+        unit: Its unit of work.
+        checked: Whether the check for a database starts here, and not at a dependency of this one.
+        holds: Whether what it gives ends with the endpoint.
+    """
     described: Any = provider
-    described.fastkit_unit = unit
-    described.fastkit_serves = serves
+    described.fastkit_unit = unit if checked else None
+    described.fastkit_holds = unit if holds else None
     described.problems = frozenset({409, 503})
     described.__qualname__ = f"{provider.__name__}({unit.__qualname__})"
     return provider
@@ -165,16 +175,22 @@ async def _admitted(connection: HTTPConnection, database: Database) -> AsyncGene
 
     Threads that wait for a connection would keep out the very requests that hold one.
     """
-    admitted: set[int] = connection.scope.setdefault(_ADMITTED, set())
-    if database.capacity is None or id(database) in admitted:
+    if connection.scope["type"] == "websocket" or database.capacity is None or connection.scope.get(_ADMITTED):
         yield
         return
-    async with _limiter(database, database.capacity):
-        admitted.add(id(database))
-        try:
-            yield
-        finally:
-            admitted.discard(id(database))
+    sharing = [each for each in getattr(connection.app.state, UNITS).values() if each is database]
+    limiter = _limiter(database, max(1, database.capacity // len(sharing)))
+    try:
+        with anyio.fail_after(database.timeouts.pool):
+            await limiter.acquire()
+    except TimeoutError:
+        raise PoolTimeoutError("This request waited too long for its turn; all connections are in use.") from None
+    connection.scope[_ADMITTED] = True
+    try:
+        yield
+    finally:
+        connection.scope[_ADMITTED] = False
+        limiter.release()
 
 
 def _limiter(database: Database, capacity: int) -> anyio.CapacityLimiter:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, class_mapper
+from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.base import ExecutableOption
 
-from fastkit.database import GuardedSession, reading
+from fastkit.database import GuardedSession, locking, reading
 from fastkit.errors import MultipleFoundError, NotFoundError, UnflushedChangesError
 from fastkit.pages import Page, PageQuery
 
@@ -63,7 +66,7 @@ class Selection(Generic[M]):
             statement = statement.order_by(*self.ordering, *self.primary_key)
         if self.locked:
             # OF names the model's own table: PostgreSQL refuses to lock the nullable side of an outer join.
-            statement = statement.with_for_update(of=self.model).execution_options(populate_existing=True)
+            statement = statement.with_for_update(of=self.model)
         return statement
 
     def total_order(self, *where: ColumnElement[bool]) -> Select[M]:
@@ -79,20 +82,25 @@ class Selection(Generic[M]):
     def by_identity(self, ident: Any) -> ColumnElement[bool]:
         """Return the criterion for a primary key: a value, or a tuple or mapping if it is composite."""
         if isinstance(ident, dict):
-            values = [ident[key.key] for key in self.primary_key]
+            values = [ident[key.key] for key in self.primary_key if key.key in ident]
         else:
             values = list(ident) if isinstance(ident, tuple | list) else [ident]
+        if len(values) != len(self.primary_key):
+            names = ", ".join(str(key.key) for key in self.primary_key)
+            raise InvalidRequestError(f"The primary key of {self.model.__name__} is ({names}): give as many values.")
         return and_(*(key == value for key, value in zip(self.primary_key, values, strict=True)))
 
     # -- reads
 
     def get(self, session: Session, ident: Any) -> M | None:
         """Return the object with this primary key, or None."""
+        self._refuse_lock(session)
         if ident is None:
             return None
         if self.options or self.locked:
             return next(iter(self._fetch(session, self.select(self.by_identity(ident)))), None)
-        return session.get(self.model, ident)
+        with reading(session, several=_loads_eagerly(class_mapper(self.model))):
+            return session.get(self.model, ident)
 
     def get_one(self, session: Session, ident: Any) -> M:
         """Return the object with this primary key, or raise."""
@@ -120,41 +128,54 @@ class Selection(Generic[M]):
 
     def count(self, session: Session, *where: ColumnElement[bool]) -> int:
         """Return how many rows match."""
-        statement = select(func.count()).select_from(self.model).where(*_checked(where))
-        return session.scalar(statement) or 0
+        return session.scalar(self._rows(session, func.count(), where)) or 0
 
     def exists(self, session: Session, *where: ColumnElement[bool]) -> bool:
         """Return whether a row matches."""
-        statement = select(literal(1)).select_from(self.model).where(*_checked(where)).limit(1)
-        return session.scalar(statement) is not None
+        return session.scalar(self._rows(session, literal(1), where).limit(1)) is not None
 
     def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
         """Return one page and the total, both of one moment where the database can give that."""
+        modified = self._modified(session)
         with reading(session, several=True):
             total = self.count(session, *where)
             rows = self.total_order(*where).limit(query.size).offset(query.offset)
-            items = self._fetch(session, rows) if query.offset < total else []
-        return Page[M].model_construct(items=items, total=total, page=query.page, size=query.size)
+            items = self._fetch(session, rows, modified) if query.offset < total else []
+        return Page.model_construct(items=items, total=total, page=query.page, size=query.size)
 
-    def _fetch(self, session: Session, statement: Select[M]) -> list[M]:
-        modified = self._modified(session) if self.locked else ()
-        with reading(session, several=bool(self.options) or _loads_eagerly(class_mapper(self.model))):
+    def _rows(self, session: Session, what: ColumnElement[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+        """Return a statement about the rows that match; criteria in the options are criteria here too."""
+        self._refuse_lock(session)
+        criteria = [option for option in self.options if isinstance(option, LoaderCriteriaOption)]
+        return select(what).select_from(self.model).where(*_checked(where)).options(*criteria)
+
+    def _refuse_lock(self, session: Session) -> None:
+        if self.locked and isinstance(session, GuardedSession):
+            session.refuse_lock()
+
+    def _fetch(self, session: Session, statement: Select[M], modified: Sequence[object] = ()) -> list[M]:
+        if self.locked:
+            return self._lock(session, statement, modified or self._modified(session))
+        mapper = class_mapper(self.model)
+        eager = bool(self.options) or _loads_eagerly(mapper)
+        with reading(session, several=eager):
             result = session.scalars(statement)
-            found = list(result.unique() if self.options or _loads_eagerly(class_mapper(self.model)) else result)
+            return list((result.unique() if eager else result).all())
+
+    def _lock(self, session: Session, statement: Select[M], modified: Sequence[object]) -> list[M]:
+        with locking(session, self.model):
+            found = list(session.scalars(statement).unique().all())
         if any(entity is other for entity in found for other in modified):
             raise UnflushedChangesError(
                 f"This {self.model.__name__} was changed before it was locked, so the change may rest on old values. "
                 "Read it with for_update() first, then change it."
             )
-        if isinstance(session, GuardedSession):
-            session.now_fresh(found)
         return found
 
-    def _modified(self, session: Session) -> list[object]:
-        """Return the changed objects of this model, and refuse a lock that could not outlive its own statement."""
-        if isinstance(session, GuardedSession):
-            session.refuse_lock_outside_block()
-        return [entity for entity in session.dirty if isinstance(entity, self.model) and session.is_modified(entity)]
+    def _modified(self, session: Session) -> Sequence[object]:
+        """Return the objects of this model whose columns were changed and not flushed, if they are to be locked."""
+        candidates = [entity for entity in session.dirty if isinstance(entity, self.model)] if self.locked else []
+        return [entity for entity in candidates if session.is_modified(entity, include_collections=False)]
 
 
 @cache

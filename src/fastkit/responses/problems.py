@@ -33,6 +33,7 @@ from fastkit.errors import DeclarationError, FastkitError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+ABOUT_BLANK: Final = "about:blank"
 TYPE_BASE: Final = "urn:fastkit:problem:"
 """What the `type` of a problem begins with where an app gives no address of its own for its problem types."""
 
@@ -109,7 +110,7 @@ class Problem:
 
     status: int
     title: str = ""
-    type: str = "about:blank"
+    type: str = ABOUT_BLANK
     detail: str | None = None
     instance: str | None = None
     members: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -221,9 +222,10 @@ class ProblemHandlers:
         members = dict(exc.members())
         if not exc.public or exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             members["reference"] = _logged(connection, exc, exc.status)
+        is_bug = not exc.public and exc.status == HTTPStatus.INTERNAL_SERVER_ERROR
         problem = Problem(
-            type=problem_type(type(exc), self.base),
-            title=exc.title,
+            type=ABOUT_BLANK if is_bug else problem_type(type(exc), self.base),  # whose bug is not for clients
+            title="" if is_bug else exc.title,
             status=exc.status,
             detail=(str(exc) or None) if exc.public else _HIDDEN_DETAIL,
             members=members,

@@ -55,4 +55,4 @@ def _pointer(place: str) -> str:
     """Return a JSON pointer (RFC 6901) for a dotted path; a pointer stays as it is."""
     if place.startswith("/") or not place:
         return place
-    return "".join("/" + part.replace("~", "~0") for part in place.split("."))
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in place.split("."))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import typing
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table
+from sqlalchemy.orm import class_mapper
 from typing_extensions import get_annotations
 
 from fastkit._generics import type_argument
@@ -51,10 +52,11 @@ def declare_repositories(unit: type[Any], root: type[Any], frame: FrameType | No
         DeclarationError: An annotation is not a repository of the unit's colour for a mapped class.
     """
     for name, annotation in get_annotations(unit).items():
-        if name.startswith("_") or _is_class_var(annotation):
-            continue
         place = f"{unit.__qualname__}.{name}"
-        resolved = _resolved(annotation, place, unit, frame)
+        if name.startswith("_") or _is_class_var(resolved := _resolved(annotation, place, unit, frame)):
+            continue
+        if any(name in vars(base) for base in unit.__mro__ if base.__module__.startswith("fastkit.")):
+            raise DeclarationError(f"{place} would replace what every unit of work has under this name: rename it.")
         repository = typing.get_origin(resolved) or resolved
         if not (isinstance(repository, type) and issubclass(repository, root)):
             raise DeclarationError(_wrong_annotation(place, repository, root))
@@ -68,27 +70,30 @@ def metadata_of(unit: type[Any]) -> tuple[MetaData, ...]:
     for cls in unit.__mro__:
         for attribute in vars(cls).values():
             if isinstance(attribute, RepositoryAttribute):
-                table_metadata = attribute.model.__table__.metadata
-                found[id(table_metadata)] = table_metadata
+                for table in class_mapper(attribute.model, configure=False).tables:
+                    if isinstance(table, Table):
+                        found[id(table.metadata)] = table.metadata
     return tuple(found.values())
 
 
 def _is_class_var(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else repr(annotation)
-    return text.replace("typing.", "").startswith("ClassVar")
+    return annotation is ClassVar or typing.get_origin(annotation) is ClassVar
 
 
 def _resolved(annotation: Any, place: str, unit: type[Any], frame: FrameType | None) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    names = {**vars(sys.modules[unit.__module__]), **(frame.f_locals if frame else {})}
-    try:
-        return eval(annotation, names)  # noqa: S307 - the source of the class itself, as typing.get_type_hints does
-    except NameError as error:
-        raise DeclarationError(
-            f"{place}: the name {error.name!r} in its annotation cannot be found. Import it in the class's module, "
-            "not under TYPE_CHECKING and not below the class: repositories are made from annotations."
-        ) from error
+    names = {**vars(sys.modules[unit.__module__]), **(frame.f_locals if frame else {}), **vars(unit)}
+    while isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, names)  # noqa: S307 - the source of the class, as typing.get_type_hints does
+        except Exception as error:
+            fault = f"its annotation {annotation!r} cannot be evaluated ({error})"
+            if isinstance(error, NameError):
+                fault = f"the name {error.name!r} in its annotation cannot be found"
+            raise DeclarationError(
+                f"{place}: {fault}. Import it in the class's module, not under TYPE_CHECKING and not below the class: "
+                "repositories are made from annotations."
+            ) from error
+    return annotation
 
 
 def _wrong_annotation(place: str, found: Any, root: type[Any]) -> str:

@@ -35,6 +35,9 @@ _UNKNOWN = (
 )
 
 
+_ACTIVE, _COMMITTED, _ROLLED_BACK, _UNDECIDED = map(Outcome, Status)
+
+
 class Phase(Enum):
     """Where a unit of work is in its life."""
 
@@ -76,7 +79,7 @@ class UnitLife:
         self._at_rest = Phase.CLOSED
         self._depth = 0
         self._owner: object | None = None
-        self._outcome = Outcome()
+        self._outcome = _ACTIVE
 
     @property
     def outcome(self) -> Outcome:
@@ -124,7 +127,7 @@ class UnitLife:
         else:
             self._refuse_changes_made_outside()
             self._guarded.open(options.mode)
-            self._phase, self._outcome = Phase.OPEN, Outcome()
+            self._phase, self._outcome = Phase.OPEN, _ACTIVE
             self._owner = self._me() if options.bound else None
         self._depth += 1
 
@@ -160,7 +163,7 @@ class UnitLife:
             self._guarded.commit_open()
         except BaseException as error:  # noqa: BLE001 - also a cancellation must be followed by a rollback
             self._after_failed_commit(error, sent=transaction.commit_sent)
-        self._end(Status.COMMITTED)
+        self._end(_COMMITTED)
 
     def _after_failed_commit(self, error: BaseException, *, sent: bool) -> NoReturn:
         """Roll back in any case, so that the next user of the connection cannot commit these rows; then tell."""
@@ -168,7 +171,7 @@ class UnitLife:
         self._roll_back_after(error)
         if not unknown:
             raise error
-        self._end(Status.UNKNOWN)
+        self._end(_UNDECIDED)
         if not isinstance(error, Exception):
             raise error  # a cancellation or an interrupt wins; the outcome says the rest
         raise CommitUnknownError(_UNKNOWN) from error
@@ -178,8 +181,7 @@ class UnitLife:
         if self._depth > 1:
             self._transaction.doom(UnitOfWorkError("rollback() was called in a nested block"))
         else:
-            self._guarded.rollback_open()
-            self._end(Status.ROLLED_BACK)
+            self._roll_back()
 
     def _refuse_unless_open(self, call: str) -> None:
         if self._phase is Phase.OVER:
@@ -196,14 +198,14 @@ class UnitLife:
             self._database.timeouts.commit,
         )
         if self._outcome.status is Status.ACTIVE:
-            self._end(Status.UNKNOWN if sent else Status.ROLLED_BACK)
+            self._end(_UNDECIDED if sent else _ROLLED_BACK)
         if committing and self._outcome.status is Status.UNKNOWN:
             raise CommitUnknownError(_UNKNOWN)
         if committing and self._outcome.status is Status.ROLLED_BACK:
             raise StatementTimeoutError("The database did not answer before the commit deadline; nothing was stored.")
 
-    def _end(self, status: Status) -> None:
-        self._phase, self._outcome = Phase.OVER, Outcome(status)
+    def _end(self, outcome: Outcome) -> None:
+        self._phase, self._outcome = Phase.OVER, outcome
 
     # -- leaving
 
@@ -239,23 +241,29 @@ class UnitLife:
         else:
             self._roll_back_unless_saved()
 
-    def _roll_back_after(self, error: BaseException) -> None:
-        """Roll back; whatever happens, *error* is the exception that the caller sees."""
+    def _roll_back(self) -> Exception | None:
+        """Roll back; a rollback that fails is logged and returned, because the database rolls back by itself."""
+        failure = None
         try:
             self._guarded.rollback_open()
-        except Exception as failure:
-            log.exception("The rollback after %s failed; the database rolls back by itself.", type(error).__name__)
+        except Exception as error:
+            log.exception("A rollback failed; the database rolls back by itself, and the connection is thrown away.")
+            failure = error
+        self._end(_ROLLED_BACK)
+        return failure
+
+    def _roll_back_after(self, error: BaseException) -> None:
+        """Roll back; whatever happens, *error* is the exception that the caller sees."""
+        if failure := self._roll_back():
             error.add_note(f"The rollback failed too: {type(failure).__name__}")
             error.__context__ = error.__context__ or failure
-        self._end(Status.ROLLED_BACK)
 
     def _roll_back_unless_saved(self) -> None:
         transaction, unsaved = self._transaction, self._guarded.unsaved()
-        writes, objects = transaction.writes, [*unsaved, *transaction.written]
-        self._guarded.rollback_open()
-        self._end(Status.ROLLED_BACK)
-        if unsaved or writes:
-            sent = ", ".join(f"{count} x {what}" for what, count in writes.items())
+        objects = [*unsaved, *transaction.written]
+        self._roll_back()
+        if unsaved or transaction.has_written:
+            sent = ", ".join(f"{count} x {what}" for what, count in transaction.writes.items())
             lost = ", ".join(filter(None, [_names(unsaved), sent]))
             raise UncommittedChangesError(
                 f"The block ended without commit(), so this was rolled back: {lost}. "
@@ -273,7 +281,7 @@ class UnitLife:
         """End the owner: what is left open is rolled back, what was changed outside a block is told."""
         try:
             if self._phase is Phase.OPEN:
-                self._guarded.rollback_open()
+                self._roll_back()
             elif error is None:
                 self._refuse_changes_made_outside()
         finally:

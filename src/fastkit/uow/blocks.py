@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
@@ -37,6 +37,7 @@ class BlockOptions:
         durable: Whether the block must be the outermost one, so that its commit is real.
         commits: Whether a clean exit commits.
         bound: Whether the block belongs to the task or thread that opened it.
+        mode: The mode of the transaction that this block opens if it is the outermost one.
     """
 
     isolation: Isolation | None = None
@@ -45,14 +46,11 @@ class BlockOptions:
     durable: bool = False
     commits: bool = False
     bound: bool = True
+    mode: Mode = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _ = self.mode  # an unknown isolation level is told where the block is asked for
-
-    @property
-    def mode(self) -> Mode:
-        """Return the mode of a transaction that this block opens."""
-        return Mode(self.isolation, bool(self.read_only), self.timeout)
+        # An unknown isolation level is told where the block is asked for.
+        object.__setattr__(self, "mode", Mode(self.isolation, bool(self.read_only), self.timeout))
 
     def check_joins(self, mode: Mode) -> None:
         """

@@ -141,6 +141,7 @@ class AsyncUnitOfWork(UnitLife):
     def __init__(self, database: AsyncDatabase) -> None:
         super().__init__(database)
         self._session: AsyncSession | None = None
+        self._sync_session: GuardedSession | None = None
 
     @property
     def session(self) -> AsyncSession:
@@ -158,9 +159,11 @@ class AsyncUnitOfWork(UnitLife):
 
     @property
     def _guarded(self) -> GuardedSession:
-        guarded = self._async_session.sync_session
-        assert isinstance(guarded, GuardedSession)  # noqa: S101 - made so above
-        return guarded
+        if self._sync_session is None:
+            guarded = self._async_session.sync_session
+            assert isinstance(guarded, GuardedSession)  # noqa: S101 - made so above
+            self._sync_session = guarded
+        return self._sync_session
 
     def _me(self) -> object:
         return asyncio.current_task()
@@ -211,8 +214,9 @@ class AsyncUnitOfWork(UnitLife):
 
     async def _shielded(self, work: Callable[[], None], *, committing: bool = False) -> None:
         """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
-        session, transaction = self._async_session, self._transaction
-        if not (session.in_transaction() or session.new or session.dirty or session.deleted):
+        session, guarded = self._async_session, self._guarded
+        transaction = guarded.open_transaction
+        if not (guarded.in_transaction() or guarded.unsaved()):
             work()
             return
         try:
