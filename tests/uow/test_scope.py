@@ -277,7 +277,7 @@ async def test_c3_a_failing_rollback_does_not_hide_the_cause(world: World, caplo
     from fastkit.database import GuardedSession
 
     def fail(session) -> None:
-        session.close_for_good("gone")
+        session.close_for_good(lambda: "gone")
         raise ConnectionError("gone")
 
     monkeypatch.setattr(GuardedSession, "rollback_open", fail)

@@ -24,8 +24,8 @@ class Backend(Protocol):
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the connection events that make transactions in a `Mode` possible."""
 
-    def execution_options(self, mode: Mode) -> dict[str, Any]:
-        """Return the engine's execution options for transactions in this mode."""
+    def engine_for(self, engine: Engine, mode: Mode) -> Engine:
+        """Return a view of the engine, on the same pool, whose transactions run in this mode."""
         ...
 
 

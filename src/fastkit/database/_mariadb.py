@@ -42,9 +42,9 @@ class MariaDBBackend:
         event.listen(engine, "begin", _begin)
         event.listen(engine, "reset", reset)
 
-    def execution_options(self, mode: Mode) -> dict[str, Any]:
-        """Return only the mode; the `begin` event sends what it needs."""
-        return {MODE: mode}
+    def engine_for(self, engine: Engine, mode: Mode) -> Engine:
+        """Return an engine with only the mode; the `begin` event sends what it needs."""
+        return engine.execution_options(**{MODE: mode})
 
 
 def _begin(connection: Connection) -> None:

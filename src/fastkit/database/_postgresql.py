@@ -31,10 +31,10 @@ class PostgreSQLBackend:
         """Add the event that sets a block's own statement timeout."""
         event.listen(engine, "begin", _begin)
 
-    def execution_options(self, mode: Mode) -> dict[str, Any]:
-        """Return options that the drivers send with BEGIN, so that a mode costs no statement."""
+    def engine_for(self, engine: Engine, mode: Mode) -> Engine:
+        """Return an engine with options that the drivers send with BEGIN, so that a mode costs no statement."""
         if mode.autocommit:
-            return {MODE: mode, "isolation_level": "AUTOCOMMIT"}
+            return engine.execution_options(**{MODE: mode, "isolation_level": "AUTOCOMMIT"})
         options: dict[str, Any] = {MODE: mode}
         if mode.isolation:
             # PostgreSQL has no dirty reads; asyncpg does not even know their name.
@@ -42,7 +42,7 @@ class PostgreSQLBackend:
             options["isolation_level"] = "READ COMMITTED" if weakest else mode.isolation
         if mode.read_only:
             options["postgresql_readonly"] = True
-        return options
+        return engine.execution_options(**options)
 
 
 def _begin(connection: Connection) -> None:

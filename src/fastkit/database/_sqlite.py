@@ -58,11 +58,13 @@ class SQLiteBackend:
         event.listen(engine, "checkin", _checkin)
         if engine.dialect.driver == "aiosqlite":
             engine.dialect.do_terminate = _terminate  # type: ignore[assignment]  # for this engine only
-        event.listen(engine, "before_cursor_execute", _restart_stopwatch)
 
-    def execution_options(self, mode: Mode) -> dict[str, Any]:
-        """Return only the mode: SQLite is always serializable, which satisfies every isolation level."""
-        return {MODE: mode}
+    def engine_for(self, engine: Engine, mode: Mode) -> Engine:
+        """Return an engine with only the mode: SQLite is always serializable, which satisfies every isolation level."""
+        view = engine.execution_options(**{MODE: mode})
+        if mode.timeout:
+            event.listen(view, "before_cursor_execute", _restart_stopwatch)
+        return view
 
 
 def _begin(connection: Connection) -> None:

@@ -28,6 +28,9 @@ from fastkit.errors import DatabaseClosedError
 log = logging.getLogger("fastkit.database")
 
 
+MODES_REMEMBERED = 64
+
+
 class _DatabaseState:
     """What both colours share: the engines for each mode, and whether the database still takes work."""
 
@@ -74,10 +77,11 @@ class _DatabaseState:
             raise DatabaseClosedError("The database is closed: the app is shutting down, or close() was called.")
         engine = self._engines.get(mode)
         if engine is None:
-            engine = self._sync_engine
-            if mode != Mode():  # the plain mode needs no options, and an engine without options is quicker
-                engine = engine.execution_options(**self._backend.execution_options(mode))
-            engine = self._engines.setdefault(mode, engine)
+            if len(self._engines) >= MODES_REMEMBERED:
+                self._engines.clear()  # an app that computes its timeouts has new modes for ever
+            plain = mode == Mode()  # needs no options, and an engine without options is quicker
+            engine = self._sync_engine if plain else self._backend.engine_for(self._sync_engine, mode)
+            self._engines[mode] = engine
         return engine
 
     def __repr__(self) -> str:

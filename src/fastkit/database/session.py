@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn, Protocol
 
@@ -50,7 +50,7 @@ class GuardedSession(Session):
         self._engines = engines
         self._engine: Engine | None = None
         self._open: OpenTransaction | None = None
-        self._closed: str | None = None
+        self._closed: Callable[[], str] | None = None
         self._guard = Guard(metadata)
 
     # -- for the unit of work
@@ -119,8 +119,8 @@ class GuardedSession(Session):
         self._engine = None
         self.autoflush = False
 
-    def close_for_good(self, why: str) -> None:
-        """Give everything back, and answer every later use with `UnitClosedError` and the reason *why*."""
+    def close_for_good(self, why: Callable[[], str]) -> None:
+        """Give everything back, and answer every later use with `UnitClosedError` and the reason."""
         self._closed = why
         if self._new or self.in_transaction() or len(self.identity_map):
             super().close()
@@ -291,7 +291,7 @@ class GuardedSession(Session):
     @contextmanager
     def _complete_read(self, mode: Mode) -> Generator[None]:
         if self._closed:
-            raise UnitClosedError(self._closed)
+            raise UnitClosedError(self._closed())
         with self._guard:
             self._engine = self._engines.engine_for(mode)
             try:
@@ -310,7 +310,7 @@ class GuardedSession(Session):
 
     def _refuse_outside(self, why: str = _OPEN_A_BLOCK) -> NoReturn:
         if self._closed:
-            raise UnitClosedError(self._closed)
+            raise UnitClosedError(self._closed())
         raise OutsideBlockError(why)
 
     def _check_write(self) -> None:

@@ -179,6 +179,12 @@ class Selection(Generic[M]):
 
 
 @cache
+def selection_of(model: Any) -> Selection[Any]:
+    """Return the selection of every object of a model; always the same one, because it cannot change."""
+    return Selection(model)
+
+
+@cache
 def _primary_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
     return tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
 

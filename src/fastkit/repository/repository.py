@@ -13,7 +13,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from fastkit._generics import type_argument
 from fastkit.errors import DeclarationError
 from fastkit.pages import Page, PageQuery
-from fastkit.repository._selection import Selection
+from fastkit.repository._selection import Selection, selection_of
 from fastkit.repository.declaration import mapped
 
 M = TypeVar("M")
@@ -177,7 +177,8 @@ class _OfOneModel(Generic[M]):
                 f"{cls.__name__} does not know its model: write {cls.__name__}(session, Book), "
                 f"or class Books({cls.__name__}[Book])."
             )
-        return Selection(model or cls.model)  # type: ignore[arg-type]  # one of both is set, as checked above
+        known: Any = model or cls.model
+        return selection_of(known)
 
 
 class Repository(Reads[M], _OfOneModel[M]):

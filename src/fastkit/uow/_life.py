@@ -220,7 +220,7 @@ class UnitLife:
         finally:
             self._phase, self._owner = self._at_rest, None
             if self._phase is Phase.CLOSED:
-                self._guarded.close_for_good(self._closed_for_good())
+                self._guarded.close_for_good(self._closed_for_good)
 
     def _leave_nested(self, error: BaseException | None, *, commits: bool) -> None:
         if self._transaction is None:
@@ -286,7 +286,7 @@ class UnitLife:
                 self._refuse_changes_made_outside()
         finally:
             self._phase = Phase.CLOSED
-            self._guarded.close_for_good(self._closed_for_good())
+            self._guarded.close_for_good(self._closed_for_good)
 
 
 def _says_no(error: BaseException) -> bool:
