@@ -53,7 +53,7 @@ class Dressed:
     async def __aenter__(self) -> Any:
         return awaitable(self.naked.__enter__())
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return self.naked.__exit__(*error)
 
     def __repr__(self) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bookshop.models import Author, Base, Book, Customer, Order, OrderLine, Payment, Review
 from colours import awaitable
 from servers import DRIVERS, REQUIRED, TEST_DATABASE, Driver, in_test_database, missing, send
 from sqlalchemy import create_engine, text
 
+from bookshop.models import Author, Base, Book, Customer, Order, OrderLine, Payment, Review
 from fastkit.database import AsyncDatabase, Database, Timeouts
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
@@ -91,7 +91,7 @@ class Entered:
     async def __aenter__(self) -> Any:
         return awaitable(self._context.__enter__())
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return self._context.__exit__(*error)
 
 
@@ -114,9 +114,7 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server_databases() -> Iterator[set[str]]:
     """Make a database with the tables on each server that answers, and drop it at the end."""
-    found = {
-        driver.server for driver in DRIVERS if driver.server != "SQLite" and missing(driver.server) is None
-    }
+    found = {driver.server for driver in DRIVERS if driver.server != "SQLite" and missing(driver.server) is None}
     for server in found:
         send(server, f"CREATE DATABASE {TEST_DATABASE}")
     for driver in DRIVERS:

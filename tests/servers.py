@@ -37,9 +37,7 @@ DRIVERS = [
     _driver("sqlite", "SQLite", "", is_async=False),
     _driver("sqlite+aiosqlite", "SQLite", "", is_async=True),
     Driver("postgresql+psycopg", f"postgresql+psycopg://{POSTGRES}", is_async=False, server="PostgreSQL"),
-    Driver(
-        "postgresql+psycopg_async", f"postgresql+psycopg://{POSTGRES}", is_async=True, server="PostgreSQL"
-    ),
+    Driver("postgresql+psycopg_async", f"postgresql+psycopg://{POSTGRES}", is_async=True, server="PostgreSQL"),
     _driver("postgresql+asyncpg", "PostgreSQL", POSTGRES, is_async=True),
     _driver("mariadb+pymysql", "MariaDB", MARIADB, is_async=False),
     _driver("mariadb+asyncmy", "MariaDB", MARIADB, is_async=True),
@@ -56,7 +54,7 @@ def missing(server: str) -> str | None:
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
-    except Exception as error:  # noqa: BLE001 - any reason is a reason
+    except Exception as error:
         return f"{server} at {engine.url.render_as_string(hide_password=True)}: {type(error).__name__}"
     finally:
         engine.dispose()

@@ -9,13 +9,13 @@ import time
 from typing import Any
 
 import pytest
-from bookshop.models import Author, Base
 from conftest import TIMEOUTS, World
 from servers import Driver
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+from bookshop.models import Author, Base
 from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Timeouts
 from fastkit.errors import CannotConnectError, DatabaseClosedError, DeclarationError, PoolTimeoutError, UnitClosedError
 
@@ -49,7 +49,7 @@ def test_a_driver_of_the_other_colour_is_refused(kind: type[Any], url: str, reme
 
 
 def test_psycopg_serves_both_colours() -> None:
-    """psycopg is one driver for both; a bare postgresql:// means it."""
+    """Psycopg is one driver for both; a bare postgresql:// means it."""
     for url in ("postgresql://h/d", "postgresql+psycopg://h/d"):
         assert Database(url).engine.dialect.driver == "psycopg"
         assert AsyncDatabase(url).engine.dialect.is_async
@@ -68,7 +68,7 @@ def test_a_missing_driver_names_the_extra(kind: type[Any], url: str, module: str
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name.split(".")[0] == module:
+        if name.split(".", maxsplit=1)[0] == module:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
         return real(name, *rest, **more)
 
@@ -118,7 +118,8 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg", "mariadb+pymysql", "mariadb+asyncmy"]
+    "name",
+    ["postgresql+psycopg", "postgresql+psycopg_async", "postgresql+asyncpg", "mariadb+pymysql", "mariadb+asyncmy"],
 )
 async def test_a_database_that_is_down_is_told_at_start(name: str) -> None:
     """Opening fails with CannotConnectError, which shows no password."""
@@ -224,7 +225,7 @@ def test_capacity_is_what_the_pool_can_give(driver: Driver) -> None:
 
 
 async def test_an_engine_that_the_app_already_has_is_used_and_not_disposed(tmp_path) -> None:
-    """fastkit adds its set-up to the engine, and leaves its end to who made it."""
+    """Fastkit adds its set-up to the engine, and leaves its end to who made it."""
     engine = create_engine(f"sqlite:///{tmp_path}/own.db")
     database = Database(engine)
     database.create_all(Base.metadata)

@@ -6,10 +6,10 @@ import asyncio
 import threading
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import TIMEOUTS, AsyncShop, Shop, World
 from sqlalchemy import event, text
 
+from bookshop.models import Author, Book
 from fastkit.database import READS, AsyncDatabase, Database
 from fastkit.errors import ForeignKeyError, LockTimeoutError
 

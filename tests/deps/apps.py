@@ -175,7 +175,7 @@ async def conversation(app: ASGIApp, texts: list[str], path: str = "/") -> list[
 async def until(true: Callable[[], bool], seconds: float = 5) -> bool:
     """Wait until something is true; return whether it became so in time."""
     with anyio.move_on_after(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for knows no event
+        while not true():
             await anyio.sleep(0.01)
     return true()
 

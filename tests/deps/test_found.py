@@ -68,7 +68,7 @@ async def test_found_answers_500_when_the_attribute_is_not_unique(stocked: World
     """Two books of one year are a mistake of the app, which the client cannot mend."""
     problem = problem_of(await answer(titles(stocked, path="year"), "/books/1815"))
 
-    assert (problem["status"], problem["type"]) == (500, "urn:fastkit:problem:multiple-found")
+    assert (problem["status"], problem["type"]) == (500, "about:blank")
 
 
 @pytest.mark.parametrize("load", [joinedload, selectinload])

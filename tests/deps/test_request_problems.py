@@ -203,9 +203,7 @@ async def test_a_form_field_has_a_pointer_too() -> None:
         locations = [("body", "amount"), ("body", "tags", 1), ("body", "name")]
         kinds = ["int_parsing", "int_parsing", "missing"]
         errors = [{"type": kind, "loc": loc, "msg": "no"} for kind, loc in zip(kinds, locations, strict=True)]
-        raise RequestValidationError(
-            errors, body=FormData([("amount", SECRET), ("tags", "1"), ("tags", SECRET)])
-        )
+        raise RequestValidationError(errors, body=FormData([("amount", SECRET), ("tags", "1"), ("tags", SECRET)]))
 
     told = problem(await ask(app, "/form", "POST"))
 
@@ -222,9 +220,7 @@ async def test_a_form_field_has_a_pointer_too() -> None:
         ("/books/1", {"cookie": f"seen={SECRET}"}, ("cookie", "seen")),
     ],
 )
-async def test_an_error_in_a_parameter_names_it(
-    path: str, headers: dict[str, str], where: tuple[str, str]
-) -> None:
+async def test_an_error_in_a_parameter_names_it(path: str, headers: dict[str, str], where: tuple[str, str]) -> None:
     """A parameter has a name and a kind, and no pointer, for it is not in the body."""
     errors = await invalid(path, "GET", headers=headers)
 
@@ -249,9 +245,7 @@ async def test_a_missing_path_of_an_alias_points_to_what_there_is() -> None:
 
 async def test_malformed_json_is_told_with_its_position() -> None:
     """Broken JSON is a 422 as in FastAPI, and concerns the whole body."""
-    errors = await invalid(
-        "/orders", content=f'{{"a": {SECRET}}}', headers={"content-type": "application/json"}
-    )
+    errors = await invalid("/orders", content=f'{{"a": {SECRET}}}', headers={"content-type": "application/json"})
 
     assert errors == [{"detail": "JSON decode error at character 6", "pointer": ""}]
 
@@ -715,9 +709,7 @@ def test_a_schema_of_the_app_is_amended() -> None:
     schema = app.openapi()
 
     assert schema["x-mine"] is True
-    assert contents(schema["paths"]["/book/{key}"]["get"]) == {
-        "200": {"application/json": {"schema": {}}}
-    } | {
+    assert contents(schema["paths"]["/book/{key}"]["get"]) == {"200": {"application/json": {"schema": {}}}} | {
         "422": VALIDATION,
         "default": ANY,
     }

@@ -155,7 +155,7 @@ async def test_c14_the_unit_commits_nothing_by_itself(world: World) -> None:
 
     problem = problem_of(await answer(app, method="POST"))
 
-    assert problem["type"] == "urn:fastkit:problem:uncommitted-changes"
+    assert problem["type"] == "about:blank"
     assert problem["status"] == 500
     assert rows(world, Author) == 0
 
@@ -172,7 +172,7 @@ async def test_c14_a_change_outside_any_block_is_told(stocked: World) -> None:
 
     problem = problem_of(await answer(app, method="POST"))
 
-    assert (problem["status"], problem["type"]) == (500, "urn:fastkit:problem:uncommitted-changes")
+    assert (problem["status"], problem["type"]) == (500, "about:blank")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ async def test_c15_everybody_who_asks_gets_the_same_unit(stocked: World) -> None
     async def see(shop: Annotated[Any, unit_of_work(unit)]) -> Any:
         return naked(shop)
 
-    async def work(  # noqa: PLR0917 - everybody who can ask
+    async def work(
         shop: Annotated[Any, unit_of_work(unit)],
         again: Annotated[Any, unit_of_work(unit)],
         open_one: Annotated[Any, transaction(unit)],
@@ -361,4 +361,4 @@ async def test_c15_a_missing_database_is_a_problem(world: World) -> None:
 
     problem = problem_of(await answer(app))
 
-    assert (problem["status"], problem["type"]) == (500, "urn:fastkit:problem:declaration")
+    assert (problem["status"], problem["type"]) == (500, "about:blank")

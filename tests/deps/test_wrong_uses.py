@@ -167,7 +167,7 @@ async def test_c2_a_forgotten_commit_is_told(stocked: World, verb: Verb) -> None
 
 async def test_c6_a_nested_commit_only_flushes(stocked: World) -> None:
     """The outermost block decides, and is asked whether it forgot."""
-    with pytest.raises(UncommittedChangesError, match="added Author"):  # noqa: PT012 - leaving the block raises
+    with pytest.raises(UncommittedChangesError, match="added Author"):
         async with stocked.shop() as shop, shop:
             new = shop.authors.add(author())
             await shop.commit()
@@ -182,7 +182,7 @@ async def test_c7_a_swallowed_error_ends_in_an_error(stocked: World) -> None:
         async with stocked.shop() as shop:
             try:
                 async with shop:
-                    raise ValueError  # noqa: TRY301 - it has to cross the nested block
+                    raise ValueError
             except ValueError:
                 shop.session.expunge_all()
             await shop.commit()
@@ -271,7 +271,7 @@ async def nothing() -> AsyncIterator[None]:
 
 async def test_c20_gather_in_one_block_is_an_error(stocked: World) -> None:
     """The error leaves the block while the other statement still runs, and the pool is whole afterwards."""
-    with anyio.fail_after(10), pytest.raises(ConcurrentUseError):  # noqa: PT012 - same
+    with anyio.fail_after(10), pytest.raises(ConcurrentUseError):
         async with stocked.shop() as shop:
             shop.authors.add(author())
             await shop.session.flush()

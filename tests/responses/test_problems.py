@@ -123,9 +123,7 @@ async def test_every_error_of_the_tree_is_the_problem_its_class_describes(error:
     is_bug = error.status == 500 and not error.public
     assert document["title"] == ("Internal Server Error" if is_bug else error.title)
     assert document["type"] == ("about:blank" if is_bug else problem_type(error))
-    assert answer.headers.get("retry-after") == (
-        None if error.retry_after is None else str(error.retry_after)
-    )
+    assert answer.headers.get("retry-after") == (None if error.retry_after is None else str(error.retry_after))
     assert (document["detail"] == str(exc)) is error.public
     assert exc.members().items() <= document.items()
     assert ("reference" in document) is (not error.public or error.status >= 500)
@@ -408,9 +406,7 @@ async def test_routes_of_a_mount_are_covered() -> None:
     async def fail(request: Request) -> Response:
         raise errors.UniqueError("taken")
 
-    app = Starlette(
-        routes=[Mount("/api", routes=[Route("/fail", fail)])], exception_handlers=ProblemHandlers().table()
-    )
+    app = Starlette(routes=[Mount("/api", routes=[Route("/fail", fail)])], exception_handlers=ProblemHandlers().table())
 
     assert problem(await ask(app, "/api/fail"))["type"] == "urn:fastkit:problem:unique"
 

@@ -7,8 +7,6 @@ import pytest
 from fastkit.errors import BrokenRule, RulesBrokenError
 from fastkit.service import Rules, rules
 
-# ruff: noqa: PT012 - a `with rules()` is the one statement; its body is what raises
-
 KEPT, BROKEN = True, False
 
 

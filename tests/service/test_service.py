@@ -111,7 +111,7 @@ async def test_broken_rules_leave_nothing_behind(stocked: World) -> None:
 async def test_a_swallowed_error_of_a_nested_service_dooms_the_outer_block(stocked: World) -> None:
     """Half of a use case is never stored."""
     async with stocked.serving() as shop:
-        with pytest.raises(TransactionDoomedError) as caught:  # noqa: PT012 - the block is what raises
+        with pytest.raises(TransactionDoomedError) as caught:
             async with shop:
                 shop.books.add(book(3, "Sanditon", author_id=1))
                 with pytest.raises(NotFoundError):

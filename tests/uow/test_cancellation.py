@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import TIMEOUTS, AsyncShop, World
 from sqlalchemy.orm import joinedload
 from sweep import cancelled_everywhere
 
+from bookshop.models import Author, Book
 from fastkit.database import AsyncDatabase
 from fastkit.pages import PageQuery
 

@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import World
 
+from bookshop.models import Author, Book
 from fastkit.errors import ConcurrentUseError
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ async def elsewhere(world: World, work) -> BaseException | None:
     def run() -> None:
         try:
             asyncio.run(work())
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)

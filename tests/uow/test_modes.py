@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import World
 from sqlalchemy import insert, text, update
 
+from bookshop.models import Author, Book
 from fastkit.database import READS
 from fastkit.errors import ReadOnlyError, StatementTimeoutError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import World
 from sqlalchemy import select, text
 
+from bookshop.models import Author, Book
 from fastkit.errors import (
     BlockMismatchError,
     DeclarationError,
@@ -93,10 +93,10 @@ async def test_c7_a_swallowed_exception_of_a_nested_block_dooms(stocked: World) 
         except ValueError:
             pass
         for attempt in (
-            lambda: shop.books.all(),
+            shop.books.all,
             lambda: shop.books.get(1),
             lambda: shop.session.execute(select(Book)),
-            lambda: shop.commit(),
+            shop.commit,
         ):
             with pytest.raises(TransactionDoomedError, match="ValueError") as caught:
                 await attempt()
@@ -193,7 +193,7 @@ async def test_c10_a_swallowed_database_error_can_never_be_committed(stocked: Wo
         error: BaseException | None = None
         try:
             await fail(shop)
-        except Exception as swallowed:  # noqa: BLE001 - the point of the test
+        except Exception as swallowed:
             error = swallowed
 
         assert error is not None

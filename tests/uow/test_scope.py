@@ -6,11 +6,11 @@ import asyncio
 import gc
 
 import pytest
-from bookshop.models import Author, Book
 from conftest import World
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import joinedload
 
+from bookshop.models import Author, Book
 from fastkit.database import READS
 from fastkit.errors import (
     OutsideBlockError,

@@ -1,6 +1,5 @@
 """The HTTP face of the bookshop: a route calls a service, or reads or stores by itself where nothing is decided."""
 
-# ruff: noqa: FAST003 - found() takes its parameter from the path
 from __future__ import annotations
 
 from typing import Annotated

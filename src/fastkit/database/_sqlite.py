@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -123,9 +125,14 @@ def _terminate(dbapi: Any) -> None:
     rollback. Awaiting the end, as SQLAlchemy does, never ends if a second cancellation stops the thread in between.
     """
     driver = dbapi.driver_connection
-    if (connection := driver._connection) is not None:  # noqa: SLF001 - aiosqlite has no way to queue without awaiting
-        driver._tx.put_nowait((None, connection.rollback))  # noqa: SLF001 - same
-    driver.stop()
+    connection = driver._connection  # noqa: SLF001 - aiosqlite has no way to queue work without awaiting it
+
+    def end() -> None:
+        with suppress(sqlite3.Error):
+            connection.rollback()
+        driver.stop()  # called in the thread that it stops, it tells no event loop, which may be closed by then
+
+    driver.stop() if connection is None else driver._tx.put_nowait((None, end))  # noqa: SLF001 - same
 
 
 def _checkin(dbapi: Any, record: Any) -> None:
