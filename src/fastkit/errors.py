@@ -209,6 +209,11 @@ class _DatabaseAnswerError(FastkitError):
         self.table = table
         self.columns = tuple(columns)
 
+    def members(self) -> Mapping[str, Any]:
+        """Return `errors` with a JSON pointer a column, where the columns are known."""
+        errors = [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]
+        return {"errors": errors} if errors else {}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, self.__dict__
 
@@ -250,14 +255,6 @@ class ConstraintError(_DatabaseAnswerError):
         super().__init__(message, table=table, columns=columns)
         self.constraint = constraint
 
-    def members(self) -> Mapping[str, Any]:
-        """Return `errors` with a JSON pointer a column, where the columns are known."""
-        return (
-            {"errors": [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]}
-            if self.columns
-            else {}
-        )
-
 
 class UniqueError(ConstraintError):
     """A row with the same unique value exists already."""
@@ -275,6 +272,10 @@ class ForeignKeyError(ConstraintError):
     def __init__(self, message: str, *, side: str | None = None, **where: Any) -> None:
         super().__init__(message, **where)
         self.side = side
+
+    def members(self) -> Mapping[str, Any]:
+        """Return the columns if they are of the row that was sent, and not of rows that point to it."""
+        return {} if self.side == "parent" else super().members()
 
 
 class ExclusionError(ConstraintError):
