@@ -205,6 +205,23 @@ async def test_c10_a_swallowed_database_error_can_never_be_committed(stocked: Wo
     assert await names(stocked) == ["Jane Austen"]
 
 
+async def test_c10_a_doomed_begin_of_a_request_gives_its_connection_back(stocked: World) -> None:
+    """A unit that lives on after the block has no transaction left, and can open the next one."""
+    async with stocked.serving() as shop:
+        with pytest.raises(TransactionDoomedError):
+            async with shop.begin():
+                shop.authors.add(Author(name="Ovid"))
+                await shop.session.flush()
+                with pytest.raises(Exception, match="no_such_table"):
+                    await failing_statement(shop)
+        assert stocked.checked_out == 0
+        assert shop.outcome.status is Status.ROLLED_BACK
+        async with shop.begin():
+            shop.authors.add(Author(name="Horace"))
+
+    assert await names(stocked) == ["Horace", "Jane Austen"]
+
+
 async def test_c10_begin_does_not_commit_over_a_swallowed_error(stocked: World) -> None:
     """A block that commits by itself raises too, and stores nothing."""
     with pytest.raises(TransactionDoomedError):

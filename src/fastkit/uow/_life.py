@@ -19,6 +19,7 @@ from fastkit.errors import (
     FastkitError,
     OutsideBlockError,
     StatementTimeoutError,
+    TransactionDoomedError,
     UncommittedChangesError,
     UnitClosedError,
     UnitOfWorkError,
@@ -237,9 +238,17 @@ class UnitLife:
         elif error is not None:
             self._roll_back_after(error)
         elif commits:
-            self._commit()
+            self._commit_or_roll_back()
         else:
             self._roll_back_unless_saved()
+
+    def _commit_or_roll_back(self) -> None:
+        try:
+            self._transaction.refuse_if_doomed()
+        except TransactionDoomedError as doomed:
+            self._roll_back_after(doomed)
+            raise
+        self._commit()
 
     def _roll_back(self) -> Exception | None:
         """Roll back; a rollback that fails is logged and returned, because the database rolls back by itself."""
