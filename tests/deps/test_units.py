@@ -362,3 +362,21 @@ async def test_c15_a_missing_database_is_a_problem(world: World) -> None:
     problem = problem_of(await answer(app))
 
     assert (problem["status"], problem["type"]) == (500, "about:blank")
+
+
+async def test_c15_mixed_dependency_scopes_share_the_unit(stocked: World) -> None:
+    """FastAPI calls a dependency twice if it is asked for in two scopes; it is the same unit all the same."""
+    app = app_of(stocked)
+    provider = unit_of_work(stocked.unit).dependency
+    seen: list[Any] = []
+
+    async def work(
+        inner: Annotated[Any, unit_of_work(stocked.unit)], outer: Annotated[Any, Depends(provider, scope="request")]
+    ) -> int:
+        seen.extend([inner, outer])
+        return 1
+
+    app.get("/")(work)
+
+    assert (await answer(app)).status_code == 200
+    assert seen[0] is seen[1]

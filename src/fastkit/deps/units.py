@@ -26,6 +26,7 @@ UNITS = "fastkit_units"
 
 _ERROR_RESPONSE = "fastkit.error_response"
 _ADMITTED = "fastkit.admitted"
+_SHARED = "fastkit.units"
 _COMMITS = BlockOptions(commits=True, bound=False)
 _limiters: RunVar[WeakKeyDictionary[Database, anyio.CapacityLimiter]] = RunVar("fastkit_limiters")
 
@@ -107,17 +108,26 @@ def no_database(unit: type[Any]) -> str:
     return f"{unit.__name__} has no database in this app: install(app, {{{unit.__name__}: database}})."
 
 
-@cache  # one callable a class: FastAPI gives one value a request to each callable
+@cache  # one callable a class; the scope holds its unit, because FastAPI calls it again for another dependency scope
 def _provider(unit: Any) -> Callable[..., Any]:
     async def async_unit(connection: HTTPConnection) -> AsyncGenerator[Any]:
-        async with unit.serving(database_of(connection, unit)) as served:
-            yield served
+        database = database_of(connection, unit)
+        shared = connection.scope.setdefault(_SHARED, {})
+        if (unit, database) in shared:
+            yield shared[unit, database]
+            return
+        async with unit.serving(database) as shared[unit, database]:
+            yield shared[unit, database]
 
     async def sync_unit(connection: HTTPConnection) -> AsyncGenerator[Any]:
         database = database_of(connection, unit)
+        shared = connection.scope.setdefault(_SHARED, {})
+        if (unit, database) in shared:
+            yield shared[unit, database]
+            return
         async with _admitted(connection, database):
-            with unit.serving(database) as served:
-                yield served
+            with unit.serving(database) as shared[unit, database]:
+                yield shared[unit, database]
 
     return _described(async_unit if issubclass(unit, AsyncUnitOfWork) else sync_unit, unit)
 
