@@ -41,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 
@@ -57,6 +58,11 @@ class FastkitError(Exception):
     public: ClassVar[bool] = False
     retry_after: ClassVar[int | None] = None
     """Seconds after which a client may try again; the `Retry-After` header."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "status" in vars(cls) and "title" not in vars(cls):
+            cls.title = HTTPStatus(cls.status).phrase
 
     def members(self) -> Mapping[str, Any]:
         """Return the extension members of the problem document: safe for clients, JSON-serialisable."""

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from conftest import World
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from bookshop.models import Author, Payment
 from fastkit.errors import CommitUnknownError, ConnectionLostError, ForeignKeyError, StatementTimeoutError
@@ -57,6 +58,42 @@ async def test_c12_the_next_user_cannot_commit_the_failed_rows(deferring: World)
         shop.authors.add(Author(name="Horace"))
         await shop.commit()
 
+    assert await names(deferring) == ["Horace"]
+
+
+async def test_c12_the_unit_that_failed_is_clean_too(deferring: World) -> None:
+    """A request's unit gives its connection back after a failed COMMIT, and its next block stores only its own."""
+    async with deferring.serving() as shop:
+        with pytest.raises(ForeignKeyError):
+            async with shop:
+                shop.authors.add(Author(name="Ovid"))
+                shop.payments.add(Payment(order_id=404, reference="r", amount=Decimal(1)))
+                await shop.commit()
+        assert deferring.checked_out == 0
+        async with shop:
+            shop.authors.add(Author(name="Horace"))
+            await shop.commit()
+
+    assert await names(deferring) == ["Horace"]
+
+
+async def test_c12_holds_for_plain_sessions_of_the_database_too(deferring: World) -> None:
+    """SQLite keeps the transaction open when COMMIT fails; the pool does not hand it to the next user."""
+    failed = Payment(order_id=404, reference="r", amount=Decimal(1))
+    if deferring.driver.is_async:
+        async with deferring.naked.session() as session:
+            session.add_all([Author(name="Ovid"), failed])
+            with pytest.raises(IntegrityError):
+                await session.commit()
+    else:
+        with deferring.naked.session() as session:
+            session.add_all([Author(name="Ovid"), failed])
+            with pytest.raises(IntegrityError):
+                session.commit()
+
+    async with deferring.shop() as shop:
+        shop.authors.add(Author(name="Horace"))
+        await shop.commit()
     assert await names(deferring) == ["Horace"]
 
 

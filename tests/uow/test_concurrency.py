@@ -162,3 +162,33 @@ async def test_separate_units_run_at_once(stocked: World) -> None:
 
     async with stocked.shop() as shop:
         assert (await shop.books.one(Book.id == 1)).stock == 35
+
+
+async def gathered(shop) -> None:
+    await asyncio.gather(shop.books.all(), shop.authors.all())
+
+
+async def grouped(shop) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(shop.books.all())
+        group.create_task(shop.authors.all())
+
+
+@pytest.mark.parametrize("misuse", [gathered, grouped])
+@pytest.mark.parametrize("in_block", [True, False], ids=["in a block", "outside"])
+async def test_c20_two_tasks_at_the_first_use_leak_nothing(stocked: World, misuse, in_block) -> None:
+    """The mistake is told as such although a connection is still being made, which is given back."""
+    if not stocked.driver.is_async:
+        pytest.skip("one thread cannot overlap with itself")
+    for _ in range(5):
+        with pytest.raises((ConcurrentUseError, ExceptionGroup)) as caught:
+            async with stocked.shop() if in_block else stocked.serving() as shop:
+                await misuse(shop)
+        error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
+        assert isinstance(error, ConcurrentUseError)
+
+    await asyncio.sleep(0.1)
+    assert stocked.checked_out == 0
+    async with stocked.shop() as shop:
+        shop.authors.add(Author(name="Ovid"))
+        await shop.commit()

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 from conftest import World
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.orm import joinedload
 
 from bookshop.models import Author, Book
@@ -292,6 +292,29 @@ async def test_c3_a_failing_rollback_does_not_hide_the_cause(world: World, caplo
     assert "rollback" in caplog.text
 
 
+async def test_c3_objects_keep_their_values_when_the_rollback_itself_fails(stocked: World) -> None:
+    """A ROLLBACK that fails is logged; the objects are usable, the connection is gone from use, nothing was stored."""
+    broken: list[bool] = []
+
+    def fail(connection) -> None:
+        if not broken:
+            broken.append(True)
+            raise RuntimeError("no rollback")
+
+    event.listen(stocked.sync_engine, "rollback", fail)
+    async with stocked.shop() as shop:
+        emma = await shop.books.get_one(1)
+        emma.stock = 77
+        await shop.session.flush()
+        await shop.rollback()
+
+    assert (emma.title, emma.stock) == ("Emma", 77)
+    assert broken
+    assert stocked.checked_out == 0
+    async with stocked.shop() as shop:
+        assert (await shop.books.get_one(1)).stock == 5
+
+
 async def test_c4_no_connection_before_the_first_statement(world: World) -> None:
     """Opening a block and adding objects take no connection; the first statement does."""
     async with world.shop() as shop:
@@ -417,6 +440,18 @@ async def test_c5_first_read_inside_a_block_refreshes(stocked: World, how: str) 
                     (await shop.session.scalars(select(Book))).all()
 
             assert emma.stock == 42
+
+
+async def test_c5_what_the_block_does_not_read_keeps_its_values(stocked: World) -> None:
+    """An object that was loaded before the block, and is not read in it, stays as it is: nothing is expired."""
+    async with stocked.serving() as shop:
+        emma, persuasion = await shop.books.order_by(Book.id).all()
+        async with shop:
+            await shop.books.all(Book.id == 1)
+            await shop.books.count()
+
+            assert (persuasion.title, persuasion.stock) == ("Persuasion", 5)
+            assert (emma.title, emma.stock) == ("Emma", 5)
 
 
 async def test_c5_a_refresh_keeps_what_the_block_changed(stocked: World) -> None:

@@ -2,6 +2,7 @@
 
 from fastkit.database._modes import Isolation, Mode
 from fastkit.database._statements import READS
+from fastkit.database._transaction import NestedRollback
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
 from fastkit.database.session import GuardedSession, locking, reading
@@ -15,6 +16,7 @@ __all__ = [
     "GuardedSession",
     "Isolation",
     "Mode",
+    "NestedRollback",
     "Timeouts",
     "locking",
     "reading",

@@ -9,7 +9,11 @@ from weakref import WeakSet
 from sqlalchemy.orm import InstanceState
 
 from fastkit.database._modes import Mode
-from fastkit.errors import TransactionDoomedError
+from fastkit.errors import TransactionDoomedError, UnitOfWorkError
+
+
+class NestedRollback(UnitOfWorkError):  # noqa: N818 - it is never raised
+    """What dooms a transaction when a nested block asks for a rollback."""
 
 
 class OpenTransaction:
@@ -93,8 +97,11 @@ class OpenTransaction:
             TransactionDoomedError: An earlier error was swallowed; it is the cause.
         """
         if self.cause_of_doom is not None:
+            what = f"{type(self.cause_of_doom).__name__} was raised in it and swallowed"
+            if isinstance(self.cause_of_doom, NestedRollback):
+                what = "a nested block called rollback()"
             raise TransactionDoomedError(
-                f"The transaction cannot go on: {type(self.cause_of_doom).__name__} was raised in it and swallowed. "
+                f"The transaction cannot go on: {what}. "
                 "Let the error leave the block, and do what must be done after it in a new block."
             ) from self.cause_of_doom
 

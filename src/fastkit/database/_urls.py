@@ -30,6 +30,10 @@ _DRIVERS = {
 }
 
 
+_BARE = {"postgresql", "sqlite"}
+"""URLs without a driver whose default driver is a known one."""
+
+
 def backend_of(url: URL) -> Backend:
     """
     Return what is particular to this kind of database.
@@ -39,7 +43,8 @@ def backend_of(url: URL) -> Backend:
     """
     name = url.get_backend_name()
     if name not in _BACKENDS:
-        raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}.")
+        hint = ": write postgresql+asyncpg:// or postgresql+psycopg://" if name == "postgres" else ""
+        raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}{hint}.")
     return _BACKENDS[name]()
 
 
@@ -68,6 +73,8 @@ def prepare(
         sync_driver, async_driver, _ = _DRIVERS[parsed.get_backend_name()]
         name, driver = ("AsyncDatabase", async_driver) if is_async else ("Database", sync_driver)
         raise DeclarationError(f"{name} cannot use the driver of {parsed.drivername}://: write {driver}:// instead.")
+    if not pool_size >= 1:
+        raise DeclarationError(f"pool_size is at least 1, not {pool_size!r}.")
     options = backend.engine_options(parsed, timeouts)
     pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
     if "poolclass" in own_options:
@@ -86,7 +93,12 @@ def create(factory: Any, url: URL, options: dict[str, Any]) -> Any:
     try:
         return factory(url, **options)
     except ModuleNotFoundError as error:
-        extra = _DRIVERS[url.get_backend_name()][2]
+        *known, extra = _DRIVERS[url.get_backend_name()]
+        if url.drivername not in {*known, *_BARE}:
+            raise DeclarationError(
+                f"fastkit does not know the driver of {url.drivername}://: write one of {', '.join(known)} "
+                f"and pip install 'fastkit-blocks[{extra}]'."
+            ) from error
         raise DeclarationError(
             f"The driver of {url.drivername}:// is not installed: pip install 'fastkit-blocks[{extra}]'."
         ) from error

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import anyio.to_thread
 from sqlalchemy import Engine, MetaData, create_engine, text
@@ -34,6 +34,7 @@ MODES_REMEMBERED = 64
 class _DatabaseState:
     """What both colours share: the engines for each mode, and whether the database still takes work."""
 
+    is_async: ClassVar[bool]
     _sync_engine: Engine
 
     def __init__(self, timeouts: Timeouts, *, owns_engine: bool) -> None:
@@ -107,6 +108,8 @@ class Database(_DatabaseState):
     Raises:
         DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests.
     """
+
+    is_async = False
 
     def __init__(
         self,
@@ -183,6 +186,8 @@ class AsyncDatabase(_DatabaseState):
     >>> database = AsyncDatabase("postgresql+asyncpg://shop@localhost/shop")
     >>> app = FastAPI(lifespan=database.lifespan)
     """
+
+    is_async = True
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from sqlalchemy import Connection, Engine, Executable, MetaData, TextClause
 from sqlalchemy.exc import InvalidRequestError
@@ -30,6 +30,7 @@ class Engines(Protocol):
     """Where a session gets its engine from: a `Database` or an `AsyncDatabase`."""
 
     timeouts: Timeouts
+    is_async: ClassVar[bool]
 
     def engine_for(self, mode: Mode) -> Engine:
         """Return the engine whose connections run transactions in this mode."""
@@ -79,7 +80,7 @@ class GuardedSession(Session):
     def rollback_open(self) -> None:
         """Roll back and give the connection back; objects are detached with the values that they had."""
         try:
-            if self._guard.is_held_elsewhere:
+            if self.is_busy:
                 self._part_from_busy_connection()
             if self._open is not None and (self._open.has_written or self._open.committing):
                 self.detach_all()  # here too: if the ROLLBACK fails, SQLAlchemy expires without an event
@@ -106,12 +107,28 @@ class GuardedSession(Session):
                 transaction.close()  # its connection goes back although its ROLLBACK failed
             raise
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether another task or thread is at work here."""
+        return self._guard.is_held_elsewhere
+
+    def refuse_if_busy(self) -> None:
+        """Raise `ConcurrentUseError` if another task or thread is at work here."""
+        with self._guard:
+            pass
+
+    @property
+    def is_settling(self) -> bool:
+        """Return whether somebody else is at work where nothing can be cut off: getting a connection, or a read."""
+        transaction = self.get_transaction()
+        has_connection = transaction is not None and bool(transaction.connections)
+        return self.is_busy and (self._open is None or not has_connection)
+
     def _part_from_busy_connection(self) -> None:
         """Somebody else's statement is under way: no ROLLBACK may be sent between its packets."""
-        dialect = self.get_bind().dialect
-        if not dialect.is_async:
+        if not self._engines.is_async:
             self._guard.wait(self._engines.timeouts.statement)
-        elif dialect.name != "sqlite":  # whose thread takes one statement after the other
+        elif self.get_bind().dialect.name != "sqlite":  # whose thread takes one statement after the other
             super().invalidate()
 
     def _end(self) -> None:
@@ -122,6 +139,8 @@ class GuardedSession(Session):
     def close_for_good(self, why: Callable[[], str]) -> None:
         """Give everything back, and answer every later use with `UnitClosedError` and the reason."""
         self._closed = why
+        if self.is_busy and not self._engines.is_async:
+            self._guard.wait(self._engines.timeouts.statement)  # for other tasks the async unit has waited
         if self._new or self.in_transaction() or len(self.identity_map):
             super().close()
 

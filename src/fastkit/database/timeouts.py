@@ -30,7 +30,8 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
+            seconds = getattr(self, field.name)
+            if not isinstance(seconds, int | float) or not seconds > 0:
                 raise DeclarationError(f"The {field.name} timeout is a number of seconds above zero.")
 
     @property

@@ -109,9 +109,19 @@ def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[
             f"{where}: it yields its response, which goes on after the request's {name} has ended. "
             f"Take unit_factory({name}) and open a unit inside the generator."
         )
+    yield from (f"{where}: {fault}" for fault in _colour_faults(endpoint, dependant) if not streams)
     for call in _asked(app, dependant):
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
         if unit is not None and unit not in getattr(app.state, UNITS, {}):
             yield f"{where}: {no_database(unit)}"
         if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
             yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."
+
+
+def _colour_faults(endpoint: Any, dependant: Any) -> Iterator[str]:
+    is_async = inspect.iscoroutinefunction(endpoint)
+    for unit in {getattr(each.call, "fastkit_holds", None) for each in dependant.dependencies} - {None}:
+        if unit is not None and issubclass(unit, AsyncUnitOfWork) and not is_async:
+            yield f"{unit.__name__} is async, so its endpoint is `async def`."
+        if unit is not None and issubclass(unit, UnitOfWork) and is_async:
+            yield f"{unit.__name__} is sync and would block the event loop: make the endpoint a plain `def`."

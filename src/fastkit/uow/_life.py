@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from fastkit.database import AsyncDatabase, Database, GuardedSession
+from fastkit.database import AsyncDatabase, Database, GuardedSession, NestedRollback
 from fastkit.errors import (
     CannotConnectError,
     CommitUnknownError,
@@ -18,11 +18,11 @@ from fastkit.errors import (
     ConnectionLostError,
     FastkitError,
     OutsideBlockError,
+    ReadOnlyError,
     StatementTimeoutError,
     TransactionDoomedError,
     UncommittedChangesError,
     UnitClosedError,
-    UnitOfWorkError,
 )
 from fastkit.uow._declaration import declare_repositories, metadata_of
 from fastkit.uow.blocks import BlockOptions
@@ -180,7 +180,7 @@ class UnitLife:
     def _rollback(self) -> None:
         """Roll back the outermost block, or doom the transaction from a nested one."""
         if self._depth > 1:
-            self._transaction.doom(UnitOfWorkError("rollback() was called in a nested block"))
+            self._transaction.doom(NestedRollback("rollback() was called in a nested block"))
         else:
             self._roll_back()
 
@@ -191,6 +191,7 @@ class UnitLife:
         if self._phase is Phase.OUTSIDE:
             raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
         self._refuse_other_task(f"call {call}")
+        self._guarded.refuse_if_busy()
 
     def _abandon(self, *, sent: bool, committing: bool) -> None:
         """Tell the outcome of work that missed its deadline; its connection is thrown away."""
@@ -271,12 +272,15 @@ class UnitLife:
         transaction, unsaved = self._transaction, self._guarded.unsaved()
         objects = [*unsaved, *transaction.written]
         self._roll_back()
+        if unsaved and transaction.mode.read_only:
+            raise ReadOnlyError(f"This block is read-only, and {_names(unsaved)} was changed in it.")
         if unsaved or transaction.has_written:
             sent = ", ".join(f"{count} x {what}" for what, count in transaction.writes.items())
             lost = ", ".join(filter(None, [_names(unsaved), sent]))
+            hint = " Mark a text that only reads with execution_options(fastkit_reads=True)." if "text" in sent else ""
             raise UncommittedChangesError(
                 f"The block ended without commit(), so this was rolled back: {lost}. "
-                "Call commit() to keep it, or rollback() to say that it is meant to go.",
+                f"Call commit() to keep it, or rollback() to say that it is meant to go.{hint}",
                 objects,
             ) from transaction.cause_of_doom
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -14,10 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import Unpack
 
 from fastkit.database import AsyncDatabase, Database, GuardedSession
+from fastkit.errors import DeclarationError
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.uow._life import UnitLife
 from fastkit.uow._shield import DeadlinePassedError, shielded
 from fastkit.uow.blocks import PLAIN, Asked, AsyncBlock, Block, BlockOptions
+
+PATIENCE = 1.0
+"""Seconds that a block waits at its end for a statement that another task runs in it, before it is cut off."""
 
 
 class UnitOfWork(UnitLife):
@@ -41,6 +46,8 @@ class UnitOfWork(UnitLife):
     _repository_root: ClassVar[type[Any]] = Repository
 
     def __init__(self, database: Database) -> None:
+        if not isinstance(database, Database):
+            raise DeclarationError(f"{type(self).__name__} is sync: it takes a Database, not {database!r}.")
         super().__init__(database)
         self._session: GuardedSession | None = None
 
@@ -139,6 +146,8 @@ class AsyncUnitOfWork(UnitLife):
     _repository_root: ClassVar[type[Any]] = AsyncRepository
 
     def __init__(self, database: AsyncDatabase) -> None:
+        if not isinstance(database, AsyncDatabase):
+            raise DeclarationError(f"{type(self).__name__} is async: it takes an AsyncDatabase, not {database!r}.")
         super().__init__(database)
         self._session: AsyncSession | None = None
         self._sync_session: GuardedSession | None = None
@@ -216,10 +225,18 @@ class AsyncUnitOfWork(UnitLife):
         """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
         session, guarded = self._async_session, self._guarded
         transaction = guarded.open_transaction
-        if not (guarded.in_transaction() or guarded.unsaved()):
+        if not (guarded.in_transaction() or guarded.unsaved() or guarded.is_busy):
             work()
             return
+
+        async def settle_and_work() -> None:
+            patience = time.monotonic() + PATIENCE
+            # whoever is at work has no event to set
+            while guarded.is_settling or (guarded.is_busy and time.monotonic() < patience):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await session.run_sync(lambda _: work())
+
         try:
-            await shielded(session.run_sync(lambda _: work()), deadline=self._database.timeouts.commit)
+            await shielded(settle_and_work(), deadline=self._database.timeouts.commit)
         except DeadlinePassedError:
             self._abandon(sent=transaction is not None and transaction.committing, committing=committing)
