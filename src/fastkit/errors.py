@@ -62,7 +62,8 @@ class FastkitError(Exception):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "status" in vars(cls) and "title" not in vars(cls):
-            cls.title = HTTPStatus(cls.status).phrase
+            known = cls.status in {status.value for status in HTTPStatus}
+            cls.title = HTTPStatus(cls.status).phrase if known else "Error"
 
     def members(self) -> Mapping[str, Any]:
         """Return the extension members of the problem document: safe for clients, JSON-serialisable."""

@@ -225,7 +225,7 @@ async def test_members_cannot_replace_standard_members() -> None:
 
     assert document == {
         "type": "urn:fastkit:problem:lying",
-        "title": "Internal server error",
+        "title": "Conflict",
         "status": 409,
         "detail": "sold out",
         "stock": 3,

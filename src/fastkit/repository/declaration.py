@@ -21,10 +21,8 @@ def mapped(model: Any, place: str) -> type[Any]:
     try:
         class_mapper(model, configure=False)
     except (ArgumentError, UnmappedClassError) as error:
-        what = (
-            "no model is named"
-            if model is None
-            else f"{getattr(model, '__name__', model)!r} is not mapped by SQLAlchemy"
-        )
-        raise DeclarationError(f"{place}: {what}. Name a mapped class in brackets, as in Repository[Book].") from error
+        name = "what stands in its brackets" if model is None else repr(getattr(model, "__name__", model))
+        raise DeclarationError(
+            f"{place}: {name} is not a class that SQLAlchemy maps. Name the model in brackets, as in Repository[Book]."
+        ) from error
     return cast("type[Any]", model)

@@ -99,8 +99,8 @@ def _resolved(annotation: Any, place: str, unit: type[Any], frame: FrameType | N
 def _wrong_annotation(place: str, found: Any, root: type[Any]) -> str:
     other = Repository if root is AsyncRepository else AsyncRepository
     if isinstance(found, type) and issubclass(found, other):
-        return f"{place} is a {other.__name__}, but its unit is of the other colour: annotate it {root.__name__}[...]."
+        return f"{place} is a {other.__name__}, and its unit of work needs a {root.__name__}: the colours do not mix."
     return (
-        f"{place} is not a repository. Annotate it {root.__name__}[Book], with a model, or with a subclass; "
+        f"{place} is not a repository. Annotate it {root.__name__}[Model] or with a subclass; "
         "mark what is not a repository with ClassVar, or begin its name with an underscore."
     )
