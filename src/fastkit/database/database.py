@@ -109,7 +109,7 @@ class Database(_DatabaseState):
         DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests.
     """
 
-    is_async = False
+    is_async: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class AsyncDatabase(_DatabaseState):
     >>> app = FastAPI(lifespan=database.lifespan)
     """
 
-    is_async = True
+    is_async: ClassVar[bool] = True
 
     def __init__(
         self,
