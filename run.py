@@ -5,7 +5,9 @@ Set everything up in .venv, once, and run a command there; needs nothing but Pyt
     python3 run.py demo [--tour-only]   the bookshop over HTTP, with a tour
     python3 run.py test [-k uow ...]    the tests, on SQLite and on the servers that are found
     python3 run.py check                linters, types and architecture
-    python3 run.py bench [...]          the benchmarks
+    python3 run.py faults [...]         each promise under each fault, whole: takes the better part of an hour
+    python3 run.py soak [...]           10,000 transfers with random faults
+    python3 run.py bench [...]          the benchmarks, or one of them: bench guards
 
 What follows the command is passed on; the exit code is that of the command.
 """
@@ -29,9 +31,11 @@ EXTRAS = ("example", "test", "dev")
 
 COMMANDS = {
     "demo": ("example", ["-m", "bookshop.demo"]),
-    "test": ("test", ["-m", "pytest"]),
+    "test": ("test", ["-m", "pytest", "-n", "auto", "--maxprocesses", "4"]),
     "check": ("dev", []),
-    "bench": ("test", ["bench/first.py"]),
+    "faults": ("test", ["tests/faults/whole.py"]),
+    "soak": ("test", ["tests/faults/soak.py"]),
+    "bench": ("test", ["bench"]),
 }
 """By name: the extra that it needs, and what Python runs."""
 

@@ -9,13 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastkit.database import AsyncDatabase, Database, GuardedSession
 from fastkit.repository import AsyncReads, AsyncRepository, Reads, Repository
-from fastkit.uow import AsyncBlock, AsyncUnitOfWork, Block, UnitOfWork
+from fastkit.uow import AsyncBlock, AsyncSavepoint, AsyncUnitOfWork, Block, Savepoint, UnitOfWork
 
 TWINS: dict[type[Any], type[Any]] = {
     Repository: AsyncRepository,
     Reads: AsyncReads,
     UnitOfWork: AsyncUnitOfWork,
     Block: AsyncBlock,
+    Savepoint: AsyncSavepoint,
     Database: AsyncDatabase,
     GuardedSession: AsyncSession,
 }

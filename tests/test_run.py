@@ -166,7 +166,7 @@ class TestCommands:
         run.codes = {"pytest": 5}
 
         assert run("test", "-k", "uow or deps") == 5
-        assert run.calls[-1] == ["python", "-m", "pytest", "-k", "uow or deps"]
+        assert run.calls[-1] == ["python", *run.module.COMMANDS["test"][1], "-k", "uow or deps"]
 
     @pytest.mark.parametrize("failing", ["ruff", "mypy", "pyright"])
     def test_every_check_runs_though_one_fails(self, run: Bootstrap, failing: str, capsys: Any) -> None:

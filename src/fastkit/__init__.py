@@ -1,11 +1,11 @@
 """Backend building blocks for FastAPI: a unit of work that cannot lie, repositories, services, problem documents."""
 
-from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Timeouts
+from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Retry, Timeouts
 from fastkit.errors import FastkitError, NotFoundError
 from fastkit.pages import Page, PageQuery
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.service import Service, rules
-from fastkit.uow import AsyncUnitOfWork, Outcome, Status, UnitOfWork
+from fastkit.uow import AsyncUnitOfWork, Outcome, Status, UnitOfWork, transactional
 
 __all__ = [
     "NAMING_CONVENTION",
@@ -19,9 +19,11 @@ __all__ = [
     "Page",
     "PageQuery",
     "Repository",
+    "Retry",
     "Service",
     "Status",
     "Timeouts",
     "UnitOfWork",
     "rules",
+    "transactional",
 ]

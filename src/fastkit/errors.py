@@ -10,6 +10,7 @@ FastkitError
 │   ├── BlockMismatchError           a nested block asks for what the open transaction is not
 │   ├── ReadOnlyError                a write in a read-only block
 │   ├── UnflushedChangesError        for_update() on an object that was already changed
+│   ├── EventLoopError               handlers answer events with events without end
 │   └── TransactionDoomedError       an error was swallowed; nothing more can be committed
 ├── NotFoundError                no such row
 ├── MultipleFoundError           more rows than one
@@ -32,7 +33,8 @@ FastkitError
 │   ├── PoolTimeoutError
 │   ├── StatementTimeoutError
 │   └── DatabaseClosedError
-└── CommitUnknownError           the connection was lost during COMMIT: stored or not, nobody knows
+├── CommitUnknownError           the connection was lost during COMMIT: stored or not, nobody knows
+└── HookError                    a hook failed or did not run after the commit, which stands; collected, never raised
 
 Every error carries what a caller needs as attributes; no message and no member holds the values of a row.
 """
@@ -113,6 +115,10 @@ class ReadOnlyError(UnitOfWorkError):
 
 class UnflushedChangesError(UnitOfWorkError):
     """A row was locked after its object had been changed, so the change rests on values read without the lock."""
+
+
+class EventLoopError(UnitOfWorkError):
+    """Handlers answered events with new events, again and again."""
 
 
 class TransactionDoomedError(UnitOfWorkError):
@@ -371,3 +377,19 @@ class CommitUnknownError(FastkitError):
 
     status = 503
     title = "Outcome unknown"
+
+
+class HookError(FastkitError):
+    """
+    A hook failed, took too long or did not run after a commit, which stands; collected in `Outcome.hook_errors`.
+
+    Attributes:
+        hook: The name of the hook.
+    """
+
+    def __init__(self, message: str, hook: str = "") -> None:
+        super().__init__(message)
+        self.hook = hook
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.hook), self.__dict__

@@ -28,6 +28,18 @@ class Backend(Protocol):
         """Return a view of the engine, on the same pool, whose transactions run in this mode."""
         ...
 
+    def cut(self, driver: Any) -> None:
+        """Cut the line of a driver's connection, without waiting for anything."""
+        ...
+
+    def number_of(self, connection: Connection) -> str | None:
+        """Return what the database calls the open transaction, or None if it has written nothing or has no name."""
+        return None
+
+    def was_committed(self, connection: Connection, number: str) -> bool | None:
+        """Return what became of a transaction, or None if the database does not say (yet)."""
+        return None
+
 
 def mode_of(connection: Connection) -> Mode | None:
     """Return the mode that this transaction was asked to run in, or None if no unit of work asked for it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from greenlet import getcurrent
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
 from fastkit.database._translate import translate
-from fastkit.errors import ConcurrentUseError, FastkitError
+from fastkit.errors import ConcurrentUseError, ConnectionLostError, FastkitError
 
 if TYPE_CHECKING:
     from fastkit.database._transaction import OpenTransaction
@@ -44,6 +44,13 @@ class Guard:
         holder = self._holder
         return holder is not None and holder is not getcurrent()
 
+    def refuse(self) -> NoReturn:
+        """Raise `ConcurrentUseError`."""
+        raise ConcurrentUseError(
+            "This unit of work is busy in another task or thread. A unit serves one task: "
+            "await one operation before the next, and give each concurrent task a unit of its own."
+        )
+
     def wait(self, seconds: float) -> None:
         """Wait, at most so long, until the thread that is at work has finished."""
         if self._lock.acquire(timeout=seconds):
@@ -53,10 +60,7 @@ class Guard:
         me = getcurrent()
         if self._holder is not me:
             if not self._lock.acquire(blocking=False):
-                raise ConcurrentUseError(
-                    "This unit of work is busy in another task or thread. A unit serves one task: "
-                    "await one operation before the next, and give each concurrent task a unit of its own."
-                )
+                self.refuse()
             self._holder = me
         self._depth += 1
 
@@ -71,9 +75,17 @@ class Guard:
             self._translate(error)
 
     def _translate(self, error: BaseException) -> None:
-        translated = translate(error, self._metadata)
+        first = self._first_answer(error)
+        translated = translate(first, self._metadata)
         is_exit = not isinstance(error, Exception)  # a cancelled statement leaves nothing to go on with
         if self.transaction is not None and (translated or is_exit or isinstance(error, DBAPIError)):
-            self.transaction.doom(translated or error)
+            self.transaction.doom_said_better(translated or error, first)
+            if is_exit or isinstance(translated, ConnectionLostError):
+                self.transaction.doom(translated or error, whole=True)
         if translated is not None:
-            raise translated from error
+            raise translated from first
+
+    def _first_answer(self, error: BaseException) -> BaseException:
+        """Return the error that the database gave first; the rollback to a savepoint that it took away hides it."""
+        first = self.transaction.cause_of_doom if self.transaction is not None else None
+        return first if isinstance(first, DBAPIError) and isinstance(error, Exception) else error

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolResetState
 
-from fastkit.database._backend import MODE, mode_of
+from fastkit.database._backend import MODE, Backend, mode_of
 from fastkit.database._modes import Mode
 from fastkit.database.timeouts import Timeouts, milliseconds
 
 OWN_LIMIT = "fastkit_own_limit"
 
 
-class MariaDBBackend:
+class MariaDBBackend(Backend):
     """Connection set-up of MariaDB."""
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
@@ -41,6 +41,10 @@ class MariaDBBackend:
         event.listen(engine, "connect", connect)
         event.listen(engine, "begin", _begin)
         event.listen(engine, "reset", reset)
+
+    def cut(self, driver: Any) -> None:
+        """Close the socket."""
+        driver.close()
 
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with only the mode; the `begin` event sends what it needs."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 from fastkit.errors import DeclarationError
 
 Isolation: TypeAlias = Literal["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 """The isolation levels of the SQL standard. A database may give a stronger one: SQLite is always serializable."""
+
+
+class Asked(TypedDict, total=False):
+    """The options of a block: `block()`, `begin()`, `run()` and `transactional()`."""
+
+    isolation: Isolation | None
+    read_only: bool | None
+    timeout: float | None
+    durable: bool
+    primary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,7 @@ class Mode:
         isolation: Isolation level, or None for the database's default.
         read_only: Whether the database refuses every write.
         timeout: Seconds that one statement may take, or None for the limit of the `Database`.
+        replica: Whether a replica may serve it.
         autocommit: Whether each statement is complete in itself; used for single reads outside a block.
     """
 
@@ -27,6 +38,7 @@ class Mode:
     read_only: bool = False
     timeout: float | None = None
     autocommit: bool = False
+    replica: bool = False
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.isolation not in get_args(Isolation):
@@ -36,5 +48,6 @@ class Mode:
             raise DeclarationError(f"A statement timeout is 0.001 to 86400 seconds, not {self.timeout!r}.")
 
 
+PLAIN = Mode()
 SINGLE_READ = Mode(read_only=True, autocommit=True)
 SEVERAL_READS = Mode(isolation="REPEATABLE READ", read_only=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL
 
-from fastkit.database._backend import MODE, mode_of
+from fastkit.database._backend import MODE, Backend, mode_of
 from fastkit.database._modes import Mode
 from fastkit.database.timeouts import Timeouts, milliseconds
 
 
-class PostgreSQLBackend:
+class PostgreSQLBackend(Backend):
     """Connection set-up of PostgreSQL."""
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
@@ -43,6 +45,28 @@ class PostgreSQLBackend:
         if mode.read_only:
             options["postgresql_readonly"] = True
         return engine.execution_options(**options)
+
+    def cut(self, driver: Any) -> None:
+        """Close the socket; psycopg must not lose its descriptor, or it would wait for it for ever."""
+        if hasattr(driver, "terminate"):
+            driver.terminate()
+        else:
+            with socket.socket(fileno=os.dup(driver.pgconn.socket)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    def number_of(self, connection: Connection) -> str | None:
+        """Return the transaction id, which PostgreSQL gives with the first write."""
+        number = connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
+        return None if number is None else str(number)
+
+    def was_committed(self, connection: Connection, number: str) -> bool | None:
+        """
+        Return what became of a transaction, or None while it is in progress or if it is too old to be known.
+
+        Source: postgresql.org/docs/current/functions-info.html, "Transaction ID and Snapshot Information Functions".
+        """
+        query = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
+        return {"committed": True, "aborted": False}.get(connection.execute(query, {"number": number}).scalar() or "")
 
 
 def _begin(connection: Connection) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy import Executable, Select, inspect
+from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.attributes import set_committed_value
+
+_EAGER = {"joined", "selectin", "subquery", "immediate"}
 
 
 @contextmanager
@@ -17,14 +20,19 @@ def read_afresh(session: Session, states: Iterable[InstanceState[Any]]) -> Gener
 
     SQLAlchemy's own `populate_existing` overwrites modified columns too, and drops relationships that are loaded. Here
     the columns are expired while the query runs, so that it fills them in, and get their old values back where it did
-    not come across the object. The query must be flushed before and fetched within.
+    not come across the object. The query must be flushed before and fetched within. What is expired already, by a call
+    around this one, is left to that.
     """
-    expired = [(entity, state, refreshable(state)) for state in states if (entity := state.obj()) is not None]
-    for entity, _, values in expired:
-        if values:
-            session.expire(entity, list(values))
+    expired = [
+        (entity, state, values)
+        for state in states
+        if state.persistent and state.session is session
+        if (entity := state.obj()) is not None and (values := refreshable(state))
+    ]
     read: set[InstanceState[Any]] = set()
     try:
+        for entity, _, values in expired:
+            session.expire(entity, list(values))
         yield read
     finally:
         for entity, state, values in expired:
@@ -44,3 +52,25 @@ def refreshable(state: InstanceState[Any]) -> dict[str, Any]:
         for name in mapper.column_attrs.keys()  # noqa: SIM118 - not a dict
         if name in loaded and name not in modified and name not in keys
     }
+
+
+def found_by(statement: Executable, states: Iterable[InstanceState[Any]]) -> list[InstanceState[Any]]:
+    """Return those of the states that a query can come across; all of them if it cannot be told."""
+    candidates = list(states)
+    if not isinstance(statement, Select):
+        return candidates
+    entities = [each["entity"] for each in statement.column_descriptions if each["expr"] is each.get("entity")]
+    mappers: set[Mapper[Any]] = {_mapper_of(entity) for entity in entities}
+    if statement._with_options or any(_loads_others(mapper) for mapper in mappers):  # noqa: SLF001 - no public word
+        return candidates
+    classes = tuple(mapper.base_mapper.class_ for mapper in mappers)
+    return [state for state in candidates if issubclass(state.class_, classes)]
+
+
+def _mapper_of(entity: Any) -> Mapper[Any]:
+    mapper: Mapper[Any] = inspect(entity).mapper
+    return mapper
+
+
+def _loads_others(mapper: Mapper[Any]) -> bool:
+    return any(each.lazy in _EAGER for sub in mapper.self_and_descendants for each in sub.relationships)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState, QueuePool
 
-from fastkit.database._backend import MODE, mode_of
+from fastkit.database._backend import MODE, Backend, mode_of
 from fastkit.database._modes import Mode
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DeclarationError
@@ -20,7 +20,7 @@ QUERY_ONLY, STOPWATCH = "fastkit_query_only", "fastkit_stopwatch"
 INSTRUCTIONS_BETWEEN_CHECKS = 10_000
 
 
-class SQLiteBackend:
+class SQLiteBackend(Backend):
     """
     Connection set-up of SQLite, for sqlite3 and aiosqlite.
 
@@ -60,6 +60,10 @@ class SQLiteBackend:
         event.listen(engine, "checkin", _checkin)
         if engine.dialect.driver == "aiosqlite":
             engine.dialect.do_terminate = _terminate  # type: ignore[assignment]  # for this engine only
+
+    def cut(self, driver: Any) -> None:
+        """Interrupt the statement that runs in aiosqlite's thread."""
+        driver._connection.interrupt()  # noqa: SLF001 - its own interrupt() must be awaited
 
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with only the mode: SQLite is always serializable, which satisfies every isolation level."""

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Delete, Executable, Insert, Select, TextClause, Update
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql.ddl import ExecutableDDLElement
+from sqlalchemy.sql.lambdas import StatementLambdaElement
 from sqlalchemy.sql.selectable import TextualSelect
 
 READS = "fastkit_reads"
 """Execution option that marks a text as one that only reads: `text(...).execution_options(fastkit_reads=True)`."""
 
 
-def what_it_writes(statement: Executable, execution_options: Any) -> str | None:
+def what_it_writes(statement: Any, execution_options: Mapping[str, Any]) -> str | None:
     """Return what a statement writes, such as "UPDATE book", or None if it only reads."""
     if type(statement) is Select:
         return None  # nearly always
-    if isinstance(statement, FromStatement):
+    marked = bool(execution_options.get(READS))
+    while True:
+        if isinstance(statement, StatementLambdaElement):
+            statement = statement._resolved  # noqa: SLF001 - what it will run as
+        marked = marked or is_marked(statement)
+        if not isinstance(statement, FromStatement):
+            break
         statement = statement.element
     if isinstance(statement, Insert | Update | Delete):
         return f"{statement.__visit_name__.upper()} {getattr(statement.table, 'name', '')}"
     if isinstance(statement, ExecutableDDLElement):
         return "DDL statement"
-    if not isinstance(statement, TextClause | TextualSelect):
-        return None
-    marked = execution_options.get(READS) or statement.get_execution_options().get(READS)
-    return None if marked else "textual statement"
+    return "textual statement" if is_text(statement) and not marked else None
+
+
+def is_text(statement: object) -> bool:
+    """Return whether nobody but its author knows what a statement does."""
+    return isinstance(statement, TextClause | TextualSelect)
+
+
+def is_marked(statement: Executable) -> bool:
+    """Return whether a statement, or the text in it, says that it only reads."""
+    inner = getattr(statement, "element", None) if isinstance(statement, TextualSelect) else None
+    return any(each.get_execution_options().get(READS) for each in (statement, inner) if each is not None)
+
+
+def is_several(options: Mapping[str, Any]) -> bool:
+    """Return whether a result is fetched bit by bit, which needs a transaction."""
+    loads = options.get("_sa_orm_load_options")
+    of_query = loads is not None and loads._yield_per  # noqa: SLF001 - no public word
+    return bool(of_query or options.get("stream_results") or options.get("yield_per"))
+
+
+def is_refresh(options: Mapping[str, Any]) -> bool:
+    """Return whether SQLAlchemy itself loads what an object of the session lacks."""
+    loads = options.get("_sa_orm_load_options")
+    return loads is not None and bool(loads._refresh_state or loads._lazy_loaded_from)  # noqa: SLF001 - no public word

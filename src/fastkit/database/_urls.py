@@ -80,6 +80,7 @@ def prepare(
     if "poolclass" in own_options:
         pool_options = {}  # other pools do not take the arguments of a queue
     connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
+    options["hide_parameters"] = True  # they are the values of rows, and would be in the logs
     return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -15,82 +14,16 @@ from sqlalchemy import Engine, MetaData, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import QueuePool
 
-from fastkit.database._backend import Backend
-from fastkit.database._listeners import watch
-from fastkit.database._modes import Mode
+from fastkit.database._replicas import Replicas
+from fastkit.database._running import RunsAsyncUnits, RunsUnits
 from fastkit.database._translate import translate
 from fastkit.database._urls import backend_of, create, prepare
 from fastkit.database.timeouts import Timeouts
-from fastkit.errors import DatabaseClosedError
-
-log = logging.getLogger("fastkit.database")
+from fastkit.errors import CannotConnectError
 
 
-MODES_REMEMBERED = 64
-
-
-class _DatabaseState:
-    """What both colours share: the engines for each mode, and whether the database still takes work."""
-
-    is_async: ClassVar[bool]
-    _sync_engine: Engine
-
-    def __init__(self, timeouts: Timeouts, *, owns_engine: bool) -> None:
-        self.timeouts = timeouts
-        self._owns_engine = owns_engine
-        self._closed = False
-        self._engines: dict[Mode, Engine] = {}
-
-    def _adopt(self, engine: Engine, backend: Backend) -> None:
-        self._sync_engine = engine
-        self._backend = backend
-        backend.attach(engine, self.timeouts)
-        watch(engine)
-
-    @property
-    def capacity(self) -> int | None:
-        """Return how many connections can be in use at once, or None if the pool has no limit."""
-        pool = self._sync_engine.pool
-        if not isinstance(pool, QueuePool) or pool._max_overflow < 0:  # noqa: SLF001 - the pool has no public word for it
-            return None
-        return pool.size() + pool._max_overflow  # noqa: SLF001 - same
-
-    def _warn_of_connections_in_use(self) -> None:
-        if left := self.checked_out:
-            log.warning("Closing although %d connection(s) did not come back in %s s.", left, self.timeouts.drain)
-
-    @property
-    def checked_out(self) -> int:
-        """Return how many connections are in use now."""
-        pool = self._sync_engine.pool
-        return pool.checkedout() if isinstance(pool, QueuePool) else 0
-
-    def engine_for(self, mode: Mode) -> Engine:
-        """
-        Return the engine whose connections run transactions in this mode; all of them share one pool.
-
-        Raises:
-            DatabaseClosedError: The database was closed, usually because the app is shutting down.
-        """
-        if self._closed:
-            raise DatabaseClosedError("The database is closed: the app is shutting down, or close() was called.")
-        engine = self._engines.get(mode)
-        if engine is None:
-            if len(self._engines) >= MODES_REMEMBERED:
-                self._engines.clear()  # an app that computes its timeouts has new modes for ever
-            plain = mode == Mode()  # needs no options, and an engine without options is quicker
-            engine = self._sync_engine if plain else self._backend.engine_for(self._sync_engine, mode)
-            self._engines[mode] = engine
-        return engine
-
-    def __repr__(self) -> str:
-        url = self._sync_engine.url.render_as_string(hide_password=True)
-        return f"<{type(self).__name__} {url} checked_out={self.checked_out} capacity={self.capacity}>"
-
-
-class Database(_DatabaseState):
+class Database(RunsUnits):
     """
     A database for `def` code; made once, when the app is imported, and lives as long as the app.
 
@@ -104,6 +37,8 @@ class Database(_DatabaseState):
         pool_size: Connections kept open; half as many again may be opened under load.
         timeouts: Time limits.
         engine_options: Further keyword arguments for SQLAlchemy's `create_engine`.
+        replicas: Databases that follow this one and may serve blocks that only read, `block(read_only=True)`, in turn;
+            one that cannot be reached is left alone for ten seconds. URLs get the options of this database.
 
     Raises:
         DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests.
@@ -118,6 +53,7 @@ class Database(_DatabaseState):
         pool_size: int = 10,
         timeouts: Timeouts | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        replicas: Sequence[str | URL | Self] = (),
     ) -> None:
         super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, Engine))
         if isinstance(url, Engine):
@@ -126,6 +62,13 @@ class Database(_DatabaseState):
             parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=False)
             self.engine = create(create_engine, parsed, options)
         self._adopt(self.engine, backend_of(self.engine.url))
+        same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
+        self._replicas = Replicas([each if isinstance(each, Database) else Database(each, **same) for each in replicas])
+
+    @property
+    def replicas(self) -> tuple[Database, ...]:
+        """Return the replicas; each is a database that can be asked by itself, `database.replicas[0].gather(...)`."""
+        return self._replicas.databases
 
     def session(self) -> Session:
         """Return a plain SQLAlchemy session that nothing watches over, for code that wants no unit of work."""
@@ -148,6 +91,11 @@ class Database(_DatabaseState):
                 connection.execute(text("SELECT 1"))
         except Exception as error:
             raise _translated(error) from error
+        for replica in self.replicas:
+            try:
+                replica.open()
+            except CannotConnectError as error:
+                self._replicas.missing(replica, error)
 
     def close(self) -> None:
         """Take no more work, wait for connections that are in use, then close all of them."""
@@ -156,6 +104,9 @@ class Database(_DatabaseState):
         while self.checked_out and time.monotonic() < deadline:
             time.sleep(0.01)
         self._warn_of_connections_in_use()
+        for replica in self.replicas:
+            replica.close()
+        self.ledger.age += 1
         if self._owns_engine:
             self.engine.dispose()
 
@@ -179,7 +130,7 @@ class Database(_DatabaseState):
         self.close()
 
 
-class AsyncDatabase(_DatabaseState):
+class AsyncDatabase(RunsAsyncUnits):
     """
     A database for `async def` code; same as `Database`, but awaited.
 
@@ -196,6 +147,7 @@ class AsyncDatabase(_DatabaseState):
         pool_size: int = 10,
         timeouts: Timeouts | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        replicas: Sequence[str | URL | Self] = (),
     ) -> None:
         super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, AsyncEngine))
         if isinstance(url, AsyncEngine):
@@ -204,6 +156,15 @@ class AsyncDatabase(_DatabaseState):
             parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=True)
             self.engine = create(create_async_engine, parsed, options)
         self._adopt(self.engine.sync_engine, backend_of(self.engine.url))
+        same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
+        self._replicas = Replicas(
+            [each if isinstance(each, AsyncDatabase) else AsyncDatabase(each, **same) for each in replicas]
+        )
+
+    @property
+    def replicas(self) -> tuple[AsyncDatabase, ...]:
+        """Same as `Database.replicas`."""
+        return self._replicas.databases
 
     def session(self) -> AsyncSession:
         """Same as `Database.session`."""
@@ -222,6 +183,11 @@ class AsyncDatabase(_DatabaseState):
                 await connection.execute(text("SELECT 1"))
         except Exception as error:
             raise _translated(error) from error
+        for replica in self.replicas:
+            try:
+                await replica.open()
+            except CannotConnectError as error:
+                self._replicas.missing(replica, error)
 
     async def close(self) -> None:
         """Same as `Database.close`."""
@@ -230,6 +196,9 @@ class AsyncDatabase(_DatabaseState):
         while self.checked_out and time.monotonic() < deadline:  # noqa: ASYNC110 - a pool has no event to wait for
             await asyncio.sleep(0.01)
         self._warn_of_connections_in_use()
+        for replica in self.replicas:
+            await replica.close()
+        self.ledger.age += 1
         if self._owns_engine:
             await self.engine.dispose()
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
-from enum import Enum, auto
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Generator
+from contextlib import contextmanager
 
-from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from fastkit.database import AsyncDatabase, Database, GuardedSession, NestedRollback
+from fastkit.database import OpenTransaction
 from fastkit.errors import (
+    BlockMismatchError,
     CannotConnectError,
     CommitUnknownError,
-    ConcurrentUseError,
     ConnectionLostError,
     FastkitError,
     OutsideBlockError,
@@ -22,9 +20,11 @@ from fastkit.errors import (
     StatementTimeoutError,
     TransactionDoomedError,
     UncommittedChangesError,
-    UnitClosedError,
 )
-from fastkit.uow._declaration import declare_repositories, metadata_of
+from fastkit.repository import AsyncRepository, Repository
+from fastkit.uow._announcements import Announcements
+from fastkit.uow._savepoints import Savepoints
+from fastkit.uow._state import ACTIVE, COMMITTED, ROLLED_BACK, UNDECIDED, Phase, names_of
 from fastkit.uow.blocks import BlockOptions
 from fastkit.uow.outcome import Outcome, Status
 
@@ -35,86 +35,19 @@ _UNKNOWN = (
     "Read them back before you do the work again."
 )
 
-
-_ACTIVE, _COMMITTED, _ROLLED_BACK, _UNDECIDED = map(Outcome, Status)
-
-
-class Phase(Enum):
-    """Where a unit of work is in its life."""
-
-    NEW = auto()
-    """Made by hand, its block not opened yet."""
-
-    OUTSIDE = auto()
-    """Served by an owner, no block open."""
-
-    OPEN = auto()
-    """A block is open."""
-
-    OVER = auto()
-    """commit() or rollback() ended the block, its `with` goes on."""
-
-    CLOSED = auto()
-    """Ended for good."""
+_NOT_STORED = (
+    "The connection was lost during COMMIT, and the database says that nothing was stored: run the whole block again."
+)
 
 
-class UnitLife:
+class UnitLife(Savepoints, Announcements):
     """
-    The state and the decisions of a unit of work.
+    The life of a unit of work, from the opening of a block to its end.
 
     The methods that speak to the database are sync; the async face runs them inside `AsyncSession.run_sync`.
     """
 
-    _repository_root: ClassVar[type[Any]]
-    _metadata: ClassVar[tuple[MetaData, ...]] = ()
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if hasattr(cls, "_repository_root"):
-            declare_repositories(cls, cls._repository_root, sys._getframe(1))  # noqa: SLF001 - the frame of the class body
-            cls._metadata = metadata_of(cls)
-
-    def __init__(self, database: Database | AsyncDatabase) -> None:
-        self._database = database
-        self._phase = Phase.NEW
-        self._at_rest = Phase.CLOSED
-        self._depth = 0
-        self._owner: object | None = None
-        self._outcome = _ACTIVE
-
-    @property
-    def outcome(self) -> Outcome:
-        """Return how the latest outermost block ended."""
-        return self._outcome
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._phase.name.lower()}, outcome {self._outcome}>"
-
-    # -- what a colour supplies
-
-    @property
-    def _guarded(self) -> GuardedSession:
-        raise NotImplementedError
-
-    def _me(self) -> object:
-        """Return the task or thread that runs now."""
-        raise NotImplementedError
-
     # -- opening
-
-    def _refuse_unless_alive(self) -> None:
-        name = type(self).__name__
-        if self._phase is Phase.NEW:
-            raise UnitClosedError(f"This {name} was not opened yet: use it inside `with {name}(database) as shop:`.")
-        if self._phase is Phase.CLOSED:
-            raise UnitClosedError(self._closed_for_good())
-
-    def _closed_for_good(self) -> str:
-        name = type(self).__name__
-        return (
-            f"This {name} has ended. Its block, or its request, is over: make a new one, {name}(database), "
-            f"or take a factory, unit_factory({name}), where work goes on after the request."
-        )
 
     def _enter(self, options: BlockOptions) -> None:
         if self._phase is not Phase.NEW:
@@ -128,91 +61,99 @@ class UnitLife:
         else:
             self._refuse_changes_made_outside()
             self._guarded.open(options.mode)
-            self._phase, self._outcome = Phase.OPEN, _ACTIVE
-            self._owner = self._me() if options.bound else None
+            self._phase, self._outcome = Phase.OPEN, ACTIVE
+            me = self._me()
+            self._owner = me if options.bound else None
+            if options.bound or self._is_async:  # the thread of an unbound block serves others before its end
+                self._database.ledger.opened(self, me)
         self._depth += 1
-
-    @property
-    def _transaction(self) -> Any:
-        return self._guarded.open_transaction
-
-    def _refuse_other_task(self, what: str) -> None:
-        if self._owner is not None and self._owner is not self._me():
-            raise ConcurrentUseError(
-                f"Only the task or thread that opened the block may {what}. Give each task a unit of its own."
-            )
-
-    def _refuse_changes_made_outside(self) -> None:
-        if self._phase is not Phase.NEW and (changed := self._guarded.unsaved()):
-            raise UncommittedChangesError(
-                f"Objects were changed while no block was open: {_names(changed)}. "
-                "Change them inside a block, `async with shop:`, and commit() it.",
-                changed,
-            )
 
     # -- ending
 
     def _commit(self) -> None:
         """Commit the outermost block, or flush a nested one."""
-        if self._depth > 1:
-            self._transaction.refuse_if_doomed()
-            self._guarded.flush()
-            return
         transaction = self._transaction
         transaction.refuse_if_doomed()
+        if self._depth > 1:
+            self._guarded.flush()
+            return
         try:
-            self._guarded.commit_open()
+            self._guarded.commit_open(confirmable=self._confirms)
         except BaseException as error:  # noqa: BLE001 - also a cancellation must be followed by a rollback
-            self._after_failed_commit(error, sent=transaction.commit_sent)
-        self._end(_COMMITTED)
+            self._after_failed_commit(error, transaction)
+        else:
+            self._end(COMMITTED)
 
-    def _after_failed_commit(self, error: BaseException, *, sent: bool) -> NoReturn:
+    def _after_failed_commit(self, error: BaseException, transaction: OpenTransaction) -> None:
         """Roll back in any case, so that the next user of the connection cannot commit these rows; then tell."""
-        unknown = sent and not _says_no(error)
-        self._roll_back_after(error)
+        if transaction.committed:
+            self._guarded.finish_committed()
+            self._end(COMMITTED)
+            raise error  # of a listener of the app, say; what it came after is stored
+        was_cut = transaction.committing and not isinstance(error, Exception)
+        unknown = (transaction.commit_sent or was_cut) and not _says_no(error)
+        if unknown:
+            self._guarded.forget_events()
+        self._roll_back_after(error, UNDECIDED if unknown else ROLLED_BACK)
         if not unknown:
             raise error
-        self._end(_UNDECIDED)
-        if not isinstance(error, Exception):
-            raise error  # a cancellation or an interrupt wins; the outcome says the rest
-        raise CommitUnknownError(_UNKNOWN) from error
+        number = transaction.number
+        self._decide(self._database.ledger.ask_whether_committed(number) if number else None, error)
 
-    def _rollback(self) -> None:
-        """Roll back the outermost block, or doom the transaction from a nested one."""
+    def _decide(self, was_committed: bool | None, error: BaseException | None) -> None:
+        """Tell what became of a COMMIT without an answer: None if nobody knows."""
+        self._end({True: COMMITTED, False: ROLLED_BACK, None: UNDECIDED}[was_committed])
+        if was_committed:
+            log.warning("The connection was lost during COMMIT; the database confirms that it was committed.")
+        elif error is not None and not isinstance(error, Exception):
+            raise error  # a cancellation or an interrupt wins; the outcome says the rest
+        elif was_committed is None:
+            raise CommitUnknownError(_UNKNOWN) from error
+        else:
+            raise ConnectionLostError(_NOT_STORED) from error
+
+    def _rollback(self, place: str) -> None:
+        """Roll back the outermost block, or doom what encloses a nested one."""
         if self._depth > 1:
-            self._transaction.doom(NestedRollback("rollback() was called in a nested block"))
+            self._doom_by_rollback(place)
         else:
             self._roll_back()
 
-    def _refuse_unless_open(self, call: str) -> None:
-        if self._phase is Phase.OVER:
-            raise OutsideBlockError(f"{call} was called, but this block was already ended by commit() or rollback().")
-        self._refuse_unless_alive()
-        if self._phase is Phase.OUTSIDE:
-            raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
-        self._refuse_other_task(f"call {call}")
-        self._guarded.refuse_if_busy()
+    def _part_if_abandoned(self) -> None:
+        """Leave a block whose end missed its deadline, and the session in which somebody may still be at work."""
+        if not self._guarded.is_abandoned:
+            return
+        self._depth, self._phase, self._owner = 0, self._at_rest, None
+        self._database.ledger.closed(self)
+        if self._phase is not Phase.CLOSED:
+            self._start_over()
 
-    def _abandon(self, *, sent: bool, committing: bool) -> None:
+    def _abandon(self, *, sent: bool) -> None:
         """Tell the outcome of work that missed its deadline; its connection is thrown away."""
-        log.error(
-            "The database did not answer in %s s; its connection is thrown away.",
-            self._database.timeouts.commit,
-        )
         if self._outcome.status is Status.ACTIVE:
-            self._end(_UNDECIDED if sent else _ROLLED_BACK)
-        if committing and self._outcome.status is Status.UNKNOWN:
-            raise CommitUnknownError(_UNKNOWN)
-        if committing and self._outcome.status is Status.ROLLED_BACK:
+            self._end(UNDECIDED if sent else ROLLED_BACK)
+        self._guarded.is_abandoned = True
+
+    def _tell_abandoned_commit(self, was_committed: bool | None, cancelled: BaseException | None) -> None:
+        if self._outcome.status is Status.UNKNOWN:
+            self._decide(was_committed, cancelled)
+        elif cancelled is not None:
+            raise cancelled
+        elif self._outcome.status is Status.ROLLED_BACK:
             raise StatementTimeoutError("The database did not answer before the commit deadline; nothing was stored.")
 
     def _end(self, outcome: Outcome) -> None:
-        self._phase, self._outcome = Phase.OVER, outcome
+        self._outcome = outcome
+        if self._phase is Phase.OPEN:
+            self._phase = Phase.OVER
+        if outcome.status is Status.ROLLED_BACK:
+            self._hooks = []
 
     # -- leaving
 
     def _leave(self, error: BaseException | None, *, commits: bool) -> None:
         """Leave a block; the outermost one rolls back what was not committed."""
+        guarded = self._guarded
         self._depth -= 1
         if self._depth:
             self._leave_nested(error, commits=commits)
@@ -220,9 +161,11 @@ class UnitLife:
         try:
             self._leave_outermost(error, commits=commits)
         finally:
-            self._phase, self._owner = self._at_rest, None
-            if self._phase is Phase.CLOSED:
-                self._guarded.close_for_good(self._closed_for_good)
+            if guarded is self._guarded:  # and not given up in the meantime
+                self._phase, self._owner = self._at_rest, None
+                self._database.ledger.closed(self)
+            if self._at_rest is Phase.CLOSED:
+                guarded.close_for_good(self._closed_for_good)
 
     def _leave_nested(self, error: BaseException | None, *, commits: bool) -> None:
         if self._transaction is None:
@@ -251,38 +194,78 @@ class UnitLife:
             raise
         self._commit()
 
-    def _roll_back(self) -> Exception | None:
+    def _roll_back(self, outcome: Outcome = ROLLED_BACK) -> Exception | None:
         """Roll back; a rollback that fails is logged and returned, because the database rolls back by itself."""
-        failure = None
+        failure, transaction = None, self._transaction
+        # Told first, because whoever waits for this may give up.
+        self._end(COMMITTED if transaction is not None and transaction.committed else outcome)
         try:
             self._guarded.rollback_open()
         except Exception as error:
             log.exception("A rollback failed; the database rolls back by itself, and the connection is thrown away.")
             failure = error
-        self._end(_ROLLED_BACK)
         return failure
 
-    def _roll_back_after(self, error: BaseException) -> None:
+    def _roll_back_after(self, error: BaseException, outcome: Outcome = ROLLED_BACK) -> None:
         """Roll back; whatever happens, *error* is the exception that the caller sees."""
-        if failure := self._roll_back():
+        if failure := self._roll_back(outcome):
             error.add_note(f"The rollback failed too: {type(failure).__name__}")
             error.__context__ = error.__context__ or failure
 
     def _roll_back_unless_saved(self) -> None:
         transaction, unsaved = self._transaction, self._guarded.unsaved()
-        objects = [*unsaved, *transaction.written]
+        objects, promises = [*unsaved, *transaction.written], self._promises()
         self._roll_back()
         if unsaved and transaction.mode.read_only:
-            raise ReadOnlyError(f"This block is read-only, and {_names(unsaved)} was changed in it.")
-        if unsaved or transaction.has_written:
+            raise ReadOnlyError(f"This block is read-only, and {names_of(unsaved)} was changed in it.")
+        if unsaved or transaction.has_written or promises:
             sent = ", ".join(f"{count} x {what}" for what, count in transaction.writes.items())
-            lost = ", ".join(filter(None, [_names(unsaved), sent]))
+            lost = ", ".join(filter(None, [names_of(unsaved), sent, promises]))
             hint = " Mark a text that only reads with execution_options(fastkit_reads=True)." if "text" in sent else ""
             raise UncommittedChangesError(
                 f"The block ended without commit(), so this was rolled back: {lost}. "
                 f"Call commit() to keep it, or rollback() to say that it is meant to go.{hint}",
                 objects,
             ) from transaction.cause_of_doom
+
+    def _promises(self) -> str:
+        """Name what was to happen at the commit."""
+        hooks = f"{len(self._hooks)} x hook" if self._hooks else ""
+        return ", ".join(filter(None, [hooks, names_of(self._guarded.events)]))
+
+    # -- being run again
+
+    @contextmanager
+    def _repeating(self) -> Generator[None]:
+        """Let a unit made by hand open one block an attempt."""
+        if self._phase in {Phase.OPEN, Phase.OVER}:
+            raise BlockMismatchError(
+                "Asked to retry inside an open block: only a whole transaction can run again. "
+                "Ask for it where the outermost block is opened."
+            )
+        adopted = self._phase is Phase.NEW
+        if adopted:
+            self._serve()
+        try:
+            yield
+        finally:
+            if adopted:
+                self._phase = Phase.CLOSED
+                self._guarded.close_for_good(self._closed_for_good)
+
+    @property
+    def _is_decided(self) -> bool:
+        """Return whether the latest block cannot be run again, because it is stored, or nobody knows."""
+        return self._outcome.status is not Status.ROLLED_BACK
+
+    def _start_over(self) -> None:
+        """Take a session of its own for the next attempt; whoever kept a repository of the old one is told."""
+        self._guarded.close_for_good(
+            lambda: "A new attempt has a new session: read the repository from the unit again, shop.books."
+        )
+        for name in [name for name, each in vars(self).items() if isinstance(each, Repository | AsyncRepository)]:
+            del vars(self)[name]
+        self._take_session()
 
     # -- being owned by a request
 
@@ -294,10 +277,11 @@ class UnitLife:
         """End the owner: what is left open is rolled back, what was changed outside a block is told."""
         try:
             if self._phase is Phase.OPEN:
-                self._roll_back()
+                self._roll_back() if error is not None else self._roll_back_unless_saved()
             elif error is None:
                 self._refuse_changes_made_outside()
         finally:
+            self._database.ledger.closed(self)
             self._phase = Phase.CLOSED
             self._guarded.close_for_good(self._closed_for_good)
 
@@ -307,10 +291,3 @@ def _says_no(error: BaseException) -> bool:
     if isinstance(error, ConnectionLostError | CannotConnectError):
         return False
     return isinstance(error, FastkitError | DBAPIError)
-
-
-def _names(objects: list[object]) -> str:
-    counts: dict[str, int] = {}
-    for entity in objects:
-        counts[type(entity).__name__] = counts.get(type(entity).__name__, 0) + 1
-    return ", ".join(f"{count} x {name}" for name, count in counts.items())

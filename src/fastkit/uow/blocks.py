@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from fastkit.database import PLAIN as PLAIN_MODE
 from fastkit.database import Isolation, Mode
 from fastkit.errors import BlockMismatchError
 
@@ -14,15 +15,6 @@ if TYPE_CHECKING:
 
 U = TypeVar("U", bound="UnitOfWork")
 A = TypeVar("A", bound="AsyncUnitOfWork")
-
-
-class Asked(TypedDict, total=False):
-    """The options of `block()` and `begin()`."""
-
-    isolation: Isolation | None
-    read_only: bool | None
-    timeout: float | None
-    durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +27,7 @@ class BlockOptions:
         read_only: Whether the database refuses every write.
         timeout: Seconds that one statement may take.
         durable: Whether the block must be the outermost one, so that its commit is real.
+        primary: Whether the primary serves the block although it only reads.
         commits: Whether a clean exit commits.
         bound: Whether the block belongs to the task or thread that opened it.
         mode: The mode of the transaction that this block opens if it is the outermost one.
@@ -44,13 +37,17 @@ class BlockOptions:
     read_only: bool | None = None
     timeout: float | None = None
     durable: bool = False
+    primary: bool = False
     commits: bool = False
     bound: bool = True
     mode: Mode = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # An unknown isolation level is told where the block is asked for.
-        object.__setattr__(self, "mode", Mode(self.isolation, bool(self.read_only), self.timeout))
+        asks = self.isolation is not None or self.read_only or self.timeout is not None
+        replica = bool(self.read_only) and not self.primary
+        mode = Mode(self.isolation, bool(self.read_only), self.timeout, replica=replica) if asks else PLAIN_MODE
+        object.__setattr__(self, "mode", mode)
 
     def check_joins(self, mode: Mode) -> None:
         """
@@ -61,6 +58,10 @@ class BlockOptions:
         """
         if self.durable:
             raise BlockMismatchError("A durable block must be the outermost one: its commit would not be real here.")
+        if self.primary and mode.replica:
+            raise BlockMismatchError(
+                "This nested block asks for the primary, but a replica may serve the open transaction."
+            )
         for name in ("isolation", "read_only", "timeout"):
             asked, given = getattr(self, name), getattr(mode, name)
             if asked is not None and asked != given:
@@ -87,7 +88,7 @@ class Block(Generic[U]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unit._leave(error, commits=self._options.commits)  # noqa: SLF001 - same
+        self._unit._exit(error, commits=self._options.commits)  # noqa: SLF001 - same
 
 
 class AsyncBlock(Generic[A]):
@@ -104,4 +105,36 @@ class AsyncBlock(Generic[A]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._unit._leave_shielded(error, commits=self._options.commits)  # noqa: SLF001 - same
+        await self._unit._exit(error, commits=self._options.commits)  # noqa: SLF001 - same
+
+
+class Savepoint(Generic[U]):
+    """A part of a block that can be rolled back alone; enter it with `with`."""
+
+    def __init__(self, unit: U) -> None:
+        self._unit = unit
+
+    def __enter__(self) -> U:
+        self._unit._enter_savepoint()  # noqa: SLF001 - a savepoint is a part of its unit
+        return self._unit
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._unit._leave_savepoint(self._unit._take_savepoint(), error)  # noqa: SLF001 - same
+
+
+class AsyncSavepoint(Generic[A]):
+    """Same as `Savepoint`, but entered with `async with`."""
+
+    def __init__(self, unit: A) -> None:
+        self._unit = unit
+
+    async def __aenter__(self) -> A:
+        await self._unit._open_savepoint()  # noqa: SLF001 - a savepoint is a part of its unit
+        return self._unit
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._unit._close_savepoint(error)  # noqa: SLF001 - same

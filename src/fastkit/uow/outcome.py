@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from fastkit.errors import HookError
+
 
 class Status(Enum):
     """What is known about the transaction of a block."""
@@ -29,9 +31,21 @@ class Outcome:
 
     Attributes:
         status: What is known about its transaction.
+        hook_errors: The hooks that failed or did not run after the commit; they change nothing about the status.
     """
 
     status: Status = Status.ACTIVE
+    hook_errors: tuple[HookError, ...] = ()
+
+    def raise_hook_errors(self) -> None:
+        """
+        Raise what went wrong after the commit, if anything did: for tests.
+
+        Raises:
+            ExceptionGroup: All hook errors.
+        """
+        if self.hook_errors:
+            raise ExceptionGroup("hooks failed after the commit", self.hook_errors)
 
     def __str__(self) -> str:
         return self.status.value

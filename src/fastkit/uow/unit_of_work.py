@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import TracebackType
@@ -14,18 +11,14 @@ from typing import Any, ClassVar, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import Unpack
 
-from fastkit.database import AsyncDatabase, Database, GuardedSession
+from fastkit.database import Asked, AsyncDatabase, Database, GuardedSession, place_of_caller
 from fastkit.errors import DeclarationError
 from fastkit.repository import AsyncRepository, Repository
-from fastkit.uow._life import UnitLife
-from fastkit.uow._shield import DeadlinePassedError, shielded
-from fastkit.uow.blocks import PLAIN, Asked, AsyncBlock, Block, BlockOptions
-
-PATIENCE = 1.0
-"""Seconds that a block waits at its end for a statement that another task runs in it, before it is cut off."""
+from fastkit.uow._effects import AsyncEffects, Effects
+from fastkit.uow.blocks import PLAIN, AsyncBlock, AsyncSavepoint, Block, BlockOptions, Savepoint
 
 
-class UnitOfWork(UnitLife):
+class UnitOfWork(Effects):
     """
     What belongs together in one transaction; made by hand it lives as long as its `with`, in a request as long as that.
 
@@ -45,11 +38,11 @@ class UnitOfWork(UnitLife):
 
     _repository_root: ClassVar[type[Any]] = Repository
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, confirm_commit: bool | None = None) -> None:
         if not isinstance(database, Database):
             raise DeclarationError(f"{type(self).__name__} is sync: it takes a Database, not {database!r}.")
-        super().__init__(database)
-        self._session: GuardedSession | None = None
+        super().__init__(database, confirm_commit=confirm_commit)
+        self._take_session()
 
     @property
     def session(self) -> GuardedSession:
@@ -62,15 +55,6 @@ class UnitOfWork(UnitLife):
         self._refuse_unless_alive()
         return self._guarded
 
-    @property
-    def _guarded(self) -> GuardedSession:
-        if self._session is None:
-            self._session = GuardedSession(engines=self._database, metadata=self._metadata)
-        return self._session
-
-    def _me(self) -> object:
-        return threading.current_thread()
-
     def __enter__(self) -> Self:
         self._enter(PLAIN)
         return self
@@ -78,7 +62,7 @@ class UnitOfWork(UnitLife):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(error, commits=False)
+        self._exit(error, commits=False)
 
     def block(self, **options: Unpack[Asked]) -> Block[Self]:
         """
@@ -86,8 +70,9 @@ class UnitOfWork(UnitLife):
 
         Args:
             options: *isolation*, the isolation level, at least (SQLite is always serializable); *read_only*, whether
-                the database refuses every write (on SQLite such a block waits for no writer); *timeout*, the seconds
-                that one statement may take; *durable*, whether the block must be the outermost one.
+                the database refuses every write (on SQLite such a block waits for no writer), so that a replica may
+                serve it; *primary*, whether the primary serves it all the same; *timeout*, the seconds that one
+                statement may take; *durable*, whether the block must be the outermost one.
 
         Raises:
             DeclarationError: An isolation level or a timeout that no database has.
@@ -99,6 +84,19 @@ class UnitOfWork(UnitLife):
         """Return a block that commits on a clean exit; takes the options of `block`."""
         return Block(self, BlockOptions(**options, commits=True))
 
+    def savepoint(self) -> Savepoint[Self]:
+        """
+        Return the part of a block that can fail alone, to be entered with `with`.
+
+        An exception rolls back what was done in it, hooks and events included; where it is handled outside, the block
+        goes on. Objects that were changed in it are read again when they are next asked for.
+
+        Raises:
+            OutsideBlockError: When entered, if no block is open.
+            TransactionDoomedError: When left, if an error was swallowed inside; what was done in it is rolled back.
+        """
+        return Savepoint(self)
+
     def commit(self) -> None:
         """
         Store everything and end the block: when this returns, it is stored. In a nested block, flush only.
@@ -109,12 +107,20 @@ class UnitOfWork(UnitLife):
             CommitUnknownError: The connection was lost during COMMIT.
         """
         self._refuse_unless_open("commit()")
-        self._commit()
+        self._call_handlers(commits=True)
+        try:
+            self._commit()
+        finally:
+            self._run_hooks()
 
     def rollback(self) -> None:
-        """Undo everything and end the block. In a nested block, make a commit of the outer one impossible."""
+        """
+        Undo everything and end the block.
+
+        In a nested block, make a commit of what encloses it impossible: of the innermost savepoint, or of the whole.
+        """
         self._refuse_unless_open("rollback()")
-        self._rollback()
+        self._rollback(place_of_caller())
 
     @classmethod
     @contextmanager
@@ -130,7 +136,7 @@ class UnitOfWork(UnitLife):
         unit._retire(None)
 
 
-class AsyncUnitOfWork(UnitLife):
+class AsyncUnitOfWork(AsyncEffects):
     """
     Same as `UnitOfWork`, but awaited.
 
@@ -145,37 +151,17 @@ class AsyncUnitOfWork(UnitLife):
 
     _repository_root: ClassVar[type[Any]] = AsyncRepository
 
-    def __init__(self, database: AsyncDatabase) -> None:
+    def __init__(self, database: AsyncDatabase, *, confirm_commit: bool | None = None) -> None:
         if not isinstance(database, AsyncDatabase):
             raise DeclarationError(f"{type(self).__name__} is async: it takes an AsyncDatabase, not {database!r}.")
-        super().__init__(database)
-        self._session: AsyncSession | None = None
-        self._sync_session: GuardedSession | None = None
+        super().__init__(database, confirm_commit=confirm_commit)
+        self._take_session()
 
     @property
     def session(self) -> AsyncSession:
         """Same as `UnitOfWork.session`."""
         self._refuse_unless_alive()
         return self._async_session
-
-    @property
-    def _async_session(self) -> AsyncSession:
-        if self._session is None:
-            self._session = AsyncSession(
-                sync_session_class=GuardedSession, engines=self._database, metadata=self._metadata
-            )
-        return self._session
-
-    @property
-    def _guarded(self) -> GuardedSession:
-        if self._sync_session is None:
-            guarded = self._async_session.sync_session
-            assert isinstance(guarded, GuardedSession)  # noqa: S101 - made so above
-            self._sync_session = guarded
-        return self._sync_session
-
-    def _me(self) -> object:
-        return asyncio.current_task()
 
     async def __aenter__(self) -> Self:
         self._enter(PLAIN)
@@ -184,7 +170,7 @@ class AsyncUnitOfWork(UnitLife):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave_shielded(error, commits=False)
+        await self._exit(error, commits=False)
 
     def block(self, **options: Unpack[Asked]) -> AsyncBlock[Self]:
         """Same as `UnitOfWork.block`, but entered with `async with`."""
@@ -194,15 +180,25 @@ class AsyncUnitOfWork(UnitLife):
         """Same as `UnitOfWork.begin`, but entered with `async with`."""
         return AsyncBlock(self, BlockOptions(**options, commits=True))
 
+    def savepoint(self) -> AsyncSavepoint[Self]:
+        """Same as `UnitOfWork.savepoint`, but entered with `async with`."""
+        return AsyncSavepoint(self)
+
     async def commit(self) -> None:
         """Same as `UnitOfWork.commit`, but awaited."""
         self._refuse_unless_open("commit()")
-        await self._shielded(self._commit, committing=True)
+        await self._call_handlers(commits=True)
+        try:
+            await self._shielded(self._commit, committing=True)
+        except BaseException:
+            self._skip_hooks()
+            raise
+        await self._run_hooks()
 
     async def rollback(self) -> None:
         """Same as `UnitOfWork.rollback`, but awaited."""
         self._refuse_unless_open("rollback()")
-        await self._shielded(self._rollback)
+        await self._shielded(partial(self._rollback, place_of_caller()))
 
     @classmethod
     @asynccontextmanager
@@ -216,27 +212,3 @@ class AsyncUnitOfWork(UnitLife):
             await unit._shielded(partial(unit._retire, error))
             raise
         await unit._shielded(partial(unit._retire, None))
-
-    async def _leave_shielded(self, error: BaseException | None, *, commits: bool) -> None:
-        leave = partial(self._leave, error, commits=commits)
-        await self._shielded(leave, committing=commits and error is None)
-
-    async def _shielded(self, work: Callable[[], None], *, committing: bool = False) -> None:
-        """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
-        session, guarded = self._async_session, self._guarded
-        transaction = guarded.open_transaction
-        if not (guarded.in_transaction() or guarded.unsaved() or guarded.is_busy):
-            work()
-            return
-
-        async def settle_and_work() -> None:
-            patience = time.monotonic() + PATIENCE
-            # whoever is at work has no event to set
-            while guarded.is_settling or (guarded.is_busy and time.monotonic() < patience):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            await session.run_sync(lambda _: work())
-
-        try:
-            await shielded(settle_and_work(), deadline=self._database.timeouts.commit)
-        except DeadlinePassedError:
-            self._abandon(sent=transaction is not None and transaction.committing, committing=committing)

@@ -1,0 +1,32 @@
+"""A connection that is given back although taking it was cancelled half-way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+
+class OwnedConnection(Connection):
+    """
+    Same as `Connection`, but nothing is lost if an error or a cancellation comes while it is made.
+
+    An engine with options (isolation level, read-only mode) sets them when the pool has handed out the connection. With
+    some drivers that waits for the server. Cancelled there, SQLAlchemy leaves the connection to the garbage collector.
+    """
+
+    def __init__(self, engine: Engine, *arguments: Any, **options: Any) -> None:
+        try:
+            super().__init__(engine, *arguments, **options)
+        except BaseException:
+            taken = getattr(self, "_dbapi_connection", None)
+            if taken is not None:
+                taken.invalidate()
+            raise
+
+
+def own_connections(engine: Engine) -> Engine:
+    """Let an engine make such connections; return it."""
+    if engine._connection_cls is Connection:  # noqa: SLF001 - there is no public way
+        engine._connection_cls = OwnedConnection  # noqa: SLF001 - same
+    return engine

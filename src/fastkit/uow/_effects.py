@@ -1,0 +1,226 @@
+"""What a unit of work does, in both colours side by side: how it ends blocks, calls handlers, repeats work."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import Unpack
+
+from fastkit.database import Asked, GuardedSession, Retry
+from fastkit.database.retry import Attempts
+from fastkit.errors import StatementTimeoutError
+from fastkit.uow._life import UnitLife
+from fastkit.uow._shield import DeadlinePassedError, shielded
+from fastkit.uow._state import Phase
+from fastkit.uow.hooks import refuse_awaitable
+
+log = logging.getLogger("fastkit.uow")
+
+T = TypeVar("T")
+
+PATIENCE = 1.0
+"""Seconds that a block waits at its end for a statement that another task runs in it, before it is cut off."""
+
+
+class Effects(UnitLife):
+    """What a sync unit of work does."""
+
+    _is_async = False
+
+    def begin(self, **options: Unpack[Asked]) -> AbstractContextManager[Any]:
+        """Return a block that commits on a clean exit; takes the options of `block`."""
+        raise NotImplementedError
+
+    def _take_session(self) -> None:
+        self._guarded = GuardedSession(engines=self._database, metadata=self._metadata, handlers=self._handlers)
+
+    def _me(self) -> object:
+        return threading.current_thread()
+
+    def _repeat(self, work: Callable[[], T], retry: Retry, options: Asked) -> T:
+        """Run *work* in a block that commits, again and again while it loses against other transactions."""
+        with self._repeating():
+            attempts = Attempts(retry, lock_timeouts=self._database.dialect_name == "sqlite")
+            while True:
+                try:
+                    with self.begin(**options):
+                        return work()
+                except BaseException as error:
+                    if self._is_decided or (pause := attempts.next_pause(error)) is None:
+                        raise
+                self._start_over()
+                time.sleep(pause)
+
+    def _exit(self, error: BaseException | None, *, commits: bool) -> None:
+        try:
+            self._call_handlers(commits=commits and error is None)
+        except BaseException as failure:
+            self._leave(failure, commits=False)
+            raise
+        try:
+            self._leave(error, commits=commits)
+        finally:
+            self._run_hooks()
+
+    def _call_handlers(self, *, commits: bool) -> None:
+        if commits and self._handlers is not None and self._is_outermost:
+            with self._handling():
+                for call in self._calls_before_commit():
+                    refuse_awaitable(call(), "A handler")
+
+    @property
+    def _flush_call(self) -> Callable[[], object]:
+        return self._guarded.flush
+
+    def _run_hooks(self) -> None:
+        if self._hooks and self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
+            outcome = self._outcome
+            try:
+                run.run()
+            finally:
+                self._collect(run, outcome)
+
+
+class AsyncEffects(UnitLife):
+    """Same as `Effects`, but awaited; what ends a block is shielded from cancellation."""
+
+    _is_async = True
+
+    def begin(self, **options: Unpack[Asked]) -> AbstractAsyncContextManager[Any]:
+        """Same as `Effects.begin`, but entered with `async with`."""
+        raise NotImplementedError
+
+    def _take_session(self) -> None:
+        self._async_session = AsyncSession(
+            sync_session_class=GuardedSession,
+            engines=self._database,
+            metadata=self._metadata,
+            handlers=self._handlers,
+        )
+        self._guarded = cast("GuardedSession", self._async_session.sync_session)
+
+    def _me(self) -> object:
+        return asyncio.current_task()
+
+    async def _repeat(self, work: Callable[[], Awaitable[T]], retry: Retry, options: Asked) -> T:
+        with self._repeating():
+            attempts = Attempts(retry, lock_timeouts=self._database.dialect_name == "sqlite")
+            while True:
+                try:
+                    async with self.begin(**options):
+                        return await work()
+                except BaseException as error:
+                    if self._is_decided or (pause := attempts.next_pause(error)) is None:
+                        raise
+                self._start_over()
+                await asyncio.sleep(pause)
+
+    async def _exit(self, error: BaseException | None, *, commits: bool) -> None:
+        try:
+            await self._call_handlers(commits=commits and error is None)
+        except BaseException as failure:
+            await self._shielded(partial(self._leave, failure, commits=False))
+            self._part_if_abandoned()
+            raise
+        try:
+            leave = partial(self._leave, error, commits=commits)
+            await self._shielded(leave, committing=commits and error is None)
+        except BaseException:
+            self._skip_hooks()
+            raise
+        finally:
+            self._part_if_abandoned()
+        await self._run_hooks()
+
+    async def _call_handlers(self, *, commits: bool) -> None:
+        if commits and self._handlers is not None and self._is_outermost:
+            with self._handling():
+                for call in self._calls_before_commit():
+                    if inspect.isawaitable(answer := call()):
+                        await answer
+
+    @property
+    def _flush_call(self) -> Callable[[], object]:
+        return self._async_session.flush
+
+    async def _run_hooks(self) -> None:
+        if self._hooks and self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
+            outcome = self._outcome
+            try:
+                await run.run_async()
+            finally:
+                self._collect(run, outcome)
+
+    async def _open_savepoint(self) -> None:
+        await self._async_session.run_sync(lambda _: self._enter_savepoint())
+
+    async def _close_savepoint(self, error: BaseException | None) -> None:
+        transaction = self._guarded.open_transaction
+        try:
+            await self._uncut(partial(self._leave_savepoint, self._take_savepoint(), error))
+        except DeadlinePassedError as deadline:
+            late = StatementTimeoutError("The database did not answer before the commit deadline.")
+            if transaction is not None:
+                transaction.doom(error or late, whole=True)
+            if deadline.cancelled is not None:
+                raise deadline.cancelled from None
+            if error is None:
+                raise late from deadline
+        except asyncio.CancelledError as cancelled:
+            if error is None and transaction is not None:
+                transaction.doom(cancelled)  # it was kept, but the caller was told of an error: nothing may say it is
+            raise
+
+    async def _shielded(self, work: Callable[[], None], *, committing: bool = False) -> None:
+        """Run the end of a block; if no answer comes in time, tell its outcome from what was sent."""
+        transaction = self._guarded.open_transaction
+        try:
+            await self._uncut(work)
+        except DeadlinePassedError as passed:
+            self._abandon(sent=transaction is not None and transaction.committing)
+            if committing:
+                committed = await self._ask(transaction.number if transaction else None)
+                self._tell_abandoned_commit(committed, passed.cancelled)
+            if passed.cancelled is not None:
+                raise passed.cancelled from None
+
+    async def _uncut(self, work: Callable[[], None]) -> None:
+        """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
+        session, guarded = self._async_session, self._guarded
+        connections = guarded.connections
+        if not (guarded.in_transaction() or guarded.is_busy) and guarded.is_clean:
+            work()
+            return
+
+        async def settle_and_work() -> None:
+            patience = time.monotonic() + PATIENCE
+            # whoever is at work has no event to set
+            while guarded.is_settling or (guarded.is_busy and time.monotonic() < patience):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await session.run_sync(lambda _: work())
+
+        def abort() -> None:
+            log.error("The database did not answer in %s s; its connection is cut.", self._database.timeouts.commit)
+            for connection in {*connections, *guarded.connections}:
+                self._database.ledger.cut(connection)
+
+        await shielded(settle_and_work(), deadline=self._database.timeouts.commit, abort=abort)
+
+    async def _ask(self, number: str | None) -> bool | None:
+        """Ask the database whether a transaction was committed; return None if it does not say."""
+        if number is None:
+            return None
+        asking = self._async_session.run_sync(lambda _: self._database.ledger.ask_whether_committed(number))
+        try:
+            return await shielded(asking, deadline=2 * self._database.timeouts.connect, abort=lambda: None)
+        except DeadlinePassedError:
+            return None

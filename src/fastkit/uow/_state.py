@@ -1,0 +1,158 @@
+"""The state of a unit of work, and what it refuses in which state."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from sqlalchemy import MetaData
+
+from fastkit.database import AsyncDatabase, Database, GuardedSession
+from fastkit.errors import (
+    ConcurrentUseError,
+    DeclarationError,
+    OutsideBlockError,
+    UncommittedChangesError,
+    UnitClosedError,
+)
+from fastkit.events import EventHandlers
+from fastkit.uow._declaration import declare_repositories, metadata_of
+from fastkit.uow.hooks import Hook
+from fastkit.uow.outcome import Outcome, Status
+
+ACTIVE, COMMITTED, ROLLED_BACK, UNDECIDED = map(Outcome, Status)
+
+
+class Phase(Enum):
+    """Where a unit of work is in its life."""
+
+    NEW = auto()
+    """Made by hand, its block not opened yet."""
+
+    OUTSIDE = auto()
+    """Served by an owner, no block open."""
+
+    OPEN = auto()
+    """A block is open."""
+
+    OVER = auto()
+    """commit() or rollback() ended the block, its `with` goes on."""
+
+    CLOSED = auto()
+    """Ended for good."""
+
+
+class UnitState:
+    """What a unit of work knows of itself; what it does is in the classes above this one."""
+
+    _repository_root: ClassVar[type[Any]]
+    _metadata: ClassVar[tuple[MetaData, ...]] = ()
+    _handlers: ClassVar[EventHandlers | None] = None
+    _confirms_commits: ClassVar[bool] = False
+    _is_async: ClassVar[bool]
+    _guarded: GuardedSession
+
+    def __init_subclass__(
+        cls, *, events: EventHandlers | None = None, confirm_commit: bool | None = None, **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        if confirm_commit is not None:
+            cls._confirms_commits = confirm_commit
+        if events is not None:
+            if not isinstance(events, EventHandlers):
+                raise DeclarationError(f"{cls.__qualname__}: events is an EventHandlers object, not {events!r}.")
+            cls._handlers = events
+        if hasattr(cls, "_repository_root"):
+            declare_repositories(cls, cls._repository_root, sys._getframe(1))  # noqa: SLF001 - the frame of the class body
+            cls._metadata = metadata_of(cls)
+        if cls._handlers is not None and not cls._is_async:
+            cls._handlers.serve_sync(cls.__qualname__)
+
+    def __init__(self, database: Database | AsyncDatabase, *, confirm_commit: bool | None = None) -> None:
+        self._database = database
+        self._confirms = self._confirms_commits if confirm_commit is None else confirm_commit
+        if self._confirms and database.dialect_name in {"mariadb", "mysql"}:
+            raise DeclarationError("confirm_commit=True: MariaDB cannot be asked whether a transaction was committed.")
+        self._phase = Phase.NEW
+        self._at_rest = Phase.CLOSED
+        self._depth = 0
+        self._owner: object | None = None
+        self._outcome = ACTIVE
+        self._hooks: list[Hook] = []
+        self._savepoints: list[Any] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return how the latest outermost block ended."""
+        return self._outcome
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._phase.name.lower()}, outcome {self._outcome}>"
+
+    # -- what a colour supplies
+
+    def _take_session(self) -> None:
+        """Make a session of its own; it connects with its first statement."""
+        raise NotImplementedError
+
+    def _me(self) -> object:
+        """Return the task or thread that runs now."""
+        raise NotImplementedError
+
+    # -- what is refused
+
+    @property
+    def _transaction(self) -> Any:
+        return self._guarded.open_transaction
+
+    def _refuse_unless_alive(self) -> None:
+        name = type(self).__name__
+        if self._phase is Phase.NEW:
+            raise UnitClosedError(f"This {name} was not opened yet: use it inside `with {name}(database) as shop:`.")
+        if self._phase is Phase.CLOSED:
+            raise UnitClosedError(self._closed_for_good())
+
+    def _closed_for_good(self) -> str:
+        name = type(self).__name__
+        return (
+            f"This {name} has ended. Its block, or its request, is over: make a new one, {name}(database), "
+            f"or take a factory, unit_factory({name}), where work goes on after the request."
+        )
+
+    def _refuse_other_task(self, what: str) -> None:
+        if self._owner is not None and self._owner is not self._me():
+            raise ConcurrentUseError(
+                f"Only the task or thread that opened the block may {what}. Give each task a unit of its own."
+            )
+
+    def _refuse_changes_made_outside(self) -> None:
+        if self._phase is Phase.NEW:
+            return
+        if events := self._guarded.events:
+            raise UncommittedChangesError(
+                f"Events were recorded while no block was open: {names_of(events)}. Record them inside a block."
+            )
+        if changed := self._guarded.unsaved():
+            raise UncommittedChangesError(
+                f"Objects were changed while no block was open: {names_of(changed)}. "
+                "Change them inside a block, `async with shop:`, and commit() it.",
+                changed,
+            )
+
+    def _refuse_unless_open(self, call: str) -> None:
+        if self._phase is Phase.OVER:
+            raise OutsideBlockError(f"{call} was called, but this block was already ended by commit() or rollback().")
+        self._refuse_unless_alive()
+        if self._phase is Phase.OUTSIDE:
+            raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
+        self._refuse_other_task(f"call {call}")
+        self._guarded.refuse_if_busy()
+
+
+def names_of(objects: Sequence[object]) -> str:
+    counts: dict[str, int] = {}
+    for entity in objects:
+        counts[type(entity).__name__] = counts.get(type(entity).__name__, 0) + 1
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())

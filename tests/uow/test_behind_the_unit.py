@@ -1,0 +1,244 @@
+"""C2, C5, C10, C11: what an app does through SQLAlchemy itself, past the unit, neither loses anything nor lies."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import World
+from sqlalchemy import create_engine, delete, event, func, lambda_stmt, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.pool import AssertionPool, SingletonThreadPool, StaticPool
+
+from bookshop.models import Author, Book
+from fastkit.database import READS, Database
+from fastkit.errors import (
+    DeclarationError,
+    OutsideBlockError,
+    TransactionDoomedError,
+    UncommittedChangesError,
+    UnitOfWorkError,
+)
+from fastkit.uow import Status
+
+pytestmark = pytest.mark.anyio
+
+
+async def change_elsewhere(world: World, key: int, stock: int) -> None:
+    """Let another writer change a book."""
+    async with world.shop().begin() as other:
+        await other.session.execute(update(Book).where(Book.id == key).values(stock=stock))
+
+
+@pytest.mark.parametrize("way", ["for_update", "selectinload", "query", "count"])
+async def test_c5_a_read_of_something_else_does_not_pass_for_a_refresh(stocked: World, way: str) -> None:
+    """Loaded outside, changed elsewhere: whatever a block reads first, the object is fresh when it is asked for."""
+    async with stocked.serving() as shop:
+        emma, persuasion = await shop.books.get_one(1), await shop.books.get_one(2)
+        await change_elsewhere(stocked, 2, 50)
+        async with shop:
+            if way == "for_update":
+                await shop.books.for_update().get_one(1)
+            elif way == "selectinload":
+                await shop.authors.with_options(selectinload(Author.books)).all()
+            elif way == "query":
+                run = (await shop.books.all()) if stocked.driver.is_async else shop.naked.session.query(Book).all()
+                assert len(run) == 2
+            else:
+                await shop.authors.count()
+            again = await shop.books.get_one(2)
+            again.stock += 1
+            await shop.commit()
+
+        assert again is persuasion
+        assert (await shop.books.get_one(2)).stock == 51
+        assert emma.stock == 5
+
+
+@pytest.mark.parametrize("how", ["delete", "flushed delete", "bulk delete", "expunge"])
+async def test_c5_what_was_loaded_before_may_go_in_the_block(stocked: World, how: str) -> None:
+    """Get outside, delete inside, query: the usual endpoint that deletes."""
+    async with stocked.serving() as shop:
+        emma = await shop.books.get_one(1)
+        await shop.books.get_one(2)
+        async with shop:
+            if how == "bulk delete":
+                await shop.session.execute(delete(Book).where(Book.id == 1))
+            elif how == "expunge":
+                shop.session.expunge(emma)
+            else:
+                await shop.books.delete(emma)
+                if how == "flushed delete":
+                    await shop.session.flush()
+            left = [each.id for each in await shop.books.order_by(Book.id).all()]
+            await shop.commit()
+
+    assert left == ([1, 2] if how == "expunge" else [2])
+
+
+async def test_c5_a_change_that_changes_nothing_breaks_no_commit(stocked: World) -> None:
+    """The same value again, outside a block, then a read, then an empty block."""
+    async with stocked.serving() as shop:
+        emma = await shop.books.get_one(1)
+        emma.title = emma.title
+        await shop.books.count()
+        async with shop:
+            await shop.commit()
+        async with shop.begin():
+            pass
+
+    assert shop.outcome.status is Status.COMMITTED
+
+
+@pytest.mark.parametrize("verb", ["rollback", "close"])
+async def test_c10_a_transaction_that_was_ended_behind_the_unit_is_not_committed(world: World, verb: str) -> None:
+    """SQLAlchemy's own transaction is gone: commit() says so instead of telling COMMITTED."""
+    shop = world.shop()
+    with pytest.raises(TransactionDoomedError):
+        async with shop:
+            shop.authors.add(Author(name="Ovid"))
+            await shop.session.flush()
+            session = shop.session if world.driver.is_async else shop.naked.session
+            transaction = (session.sync_session if world.driver.is_async else session).get_transaction()
+            if world.driver.is_async:
+                await session.run_sync(lambda _: getattr(transaction, verb)())
+            else:
+                getattr(transaction, verb)()
+            await shop.commit()
+
+    assert shop.outcome.status is Status.ROLLED_BACK
+
+
+async def test_c2_the_session_is_not_emptied_behind_the_unit(world: World) -> None:
+    """reset() and invalidate() would lose what was flushed; they are refused."""
+    with pytest.raises(UnitOfWorkError, match="ends its block"):
+        async with world.shop() as shop:
+            shop.authors.add(Author(name="Ovid"))
+            await shop.session.flush()
+            await shop.session.reset()
+
+
+async def test_c11_what_fails_after_the_commit_does_not_undo_it(world: World, caplog) -> None:
+    """A listener of the app, called by SQLAlchemy after COMMIT, raises: the row is stored, and that is told."""
+
+    def fail(session: Session) -> None:
+        raise LookupError("the search index is away")
+
+    event.listen(Session, "after_commit", fail)
+    shop = world.shop()
+    try:
+        with pytest.raises(LookupError):
+            async with shop:
+                shop.authors.add(Author(name="Ovid"))
+                await shop.commit()
+    finally:
+        event.remove(Session, "after_commit", fail)
+
+    assert shop.outcome.status is Status.COMMITTED
+    assert world.checked_out == 0
+    assert "rollback failed" not in caplog.text
+    async with world.serving() as shop:
+        assert await shop.authors.count() == 1
+
+
+async def test_c11_an_interrupt_after_the_commit_is_no_rollback(world: World, monkeypatch) -> None:
+    """Ctrl-C just after the driver's COMMIT: nobody is told that nothing was stored."""
+    dialect = world.sync_engine.dialect
+    real = dialect.do_commit
+
+    def commit_and_interrupt(connection) -> None:
+        real(connection)
+        raise KeyboardInterrupt
+
+    shop = world.shop()
+    monkeypatch.setattr(dialect, "do_commit", commit_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        if world.driver.is_async:
+            pytest.skip("the loop of the tests takes a KeyboardInterrupt in a task of its own for its own")
+        async with shop:
+            shop.authors.add(Author(name="Ovid"))
+            await shop.commit()
+
+    assert shop.outcome.status is Status.UNKNOWN
+
+
+async def test_c2_a_lambda_statement_is_what_it_is(world: World) -> None:
+    """An insert in a lambda writes; a select in one reads."""
+    insert = lambda_stmt(lambda: Author.__table__.insert().values(name="Ovid"))
+    with pytest.raises(UncommittedChangesError, match="INSERT author"):
+        async with world.shop() as shop:
+            await shop.session.execute(insert)
+
+    async with world.serving() as shop:
+        with pytest.raises(OutsideBlockError):
+            await shop.session.execute(insert)
+        assert (await shop.session.execute(lambda_stmt(lambda: select(Author)))).all() == []
+
+
+async def test_c2_a_text_that_says_that_it_reads_is_believed_on_every_layer(stocked: World) -> None:
+    """On the text, on its columns, on the statement around it, and on the call."""
+    marked = {READS: True}
+    plain = text("SELECT id FROM author")
+    statements = [
+        plain.execution_options(**marked),
+        plain.execution_options(**marked).columns(Author.id),
+        plain.columns(Author.id).execution_options(**marked),
+        select(Author).from_statement(plain).execution_options(**marked),
+    ]
+    async with stocked.serving() as shop:
+        for statement in statements:
+            assert len((await shop.session.execute(statement)).all()) == 1
+        assert len((await shop.session.execute(plain, execution_options=marked)).all()) == 1
+
+
+async def test_c5_a_lock_needs_a_block_in_any_words(stocked: World) -> None:
+    """A plain select with_for_update outside a block would lock nothing, or for a moment."""
+    async with stocked.serving() as shop:
+        with pytest.raises(OutsideBlockError, match="locks rows"):
+            await shop.session.execute(select(Book).with_for_update())
+        with pytest.raises(OutsideBlockError, match="locks rows"):
+            await shop.session.get(Book, 1, with_for_update=True)
+
+
+async def test_c5_rows_may_be_fetched_bit_by_bit_outside_a_block(stocked: World) -> None:
+    """yield_per needs a transaction on PostgreSQL, and gets one."""
+    async with stocked.serving() as shop:
+        found = await shop.session.execute(select(Book).execution_options(yield_per=1))
+
+        assert len(found.all()) == 2
+
+
+async def test_c24_values_stay_out_of_errors_that_nobody_translates(world: World) -> None:
+    """A bug of the app stays SQLAlchemy's error, without the parameters."""
+    async with world.serving() as shop:
+        with pytest.raises(SQLAlchemyError) as caught:
+            await shop.session.execute(select(func.no_such_function("s3cret")))
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pool", [StaticPool, SingletonThreadPool, AssertionPool])
+def test_c10_a_pool_of_one_connection_is_refused(pool) -> None:
+    """Units of work on it would share a transaction."""
+    with pytest.raises(DeclarationError, match="one transaction"):
+        Database(create_engine("sqlite://", poolclass=pool))
+
+
+async def test_c2_a_request_that_ends_with_its_block_open_is_told(world: World) -> None:
+    """The owner ends, the block was never left: what it wrote is not lost in silence."""
+    with pytest.raises(UncommittedChangesError, match="Author"):
+        async with world.serving() as shop:
+            block = shop.block()
+            await block.__aenter__()
+            shop.authors.add(Author(name="Ovid"))
+            await shop.session.flush()
+
+    assert world.checked_out == 0
+
+
+async def test_c22_a_block_keeps_its_isolation_and_its_database(world: World) -> None:
+    """Neither is changed through the session."""
+    async with world.shop() as shop:
+        with pytest.raises(UnitOfWorkError, match="isolation"):
+            await shop.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        with pytest.raises(UnitOfWorkError, match="one database"):
+            await shop.session.execute(select(Book), bind_arguments={"bind": world.sync_engine})
