@@ -14,12 +14,15 @@ import pytest
 from colours import awaitable
 from conftest import TIMEOUTS, AsyncShop, World
 from deps.apps import answer, app_of, coloured, finished
-from sqlalchemy import create_engine, delete, event, text, update
+from sqlalchemy import create_engine, delete, event, literal, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
 from sweep import cancelled_everywhere
 
 from bookshop.models import Author, Book
 from fastkit.database import AsyncDatabase, Database, Timeouts
+from fastkit.database._fan_out import FanOut
 from fastkit.deps import transaction
 from fastkit.errors import (
     ConcurrentUseError,
@@ -217,6 +220,31 @@ async def test_c21_the_first_error_is_raised_plain(stocked: World) -> None:
     assert "fail" in frames
     assert stocked.checked_out == 0
     assert await gather(stocked, count, count) == (1, 1)
+
+
+async def test_c21_a_snapshot_that_ends_early_hides_no_error(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL ends a shared snapshot with the first error of its owner; those who come later say less."""
+    if stocked.server != "PostgreSQL":
+        pytest.skip("only PostgreSQL shares snapshots")
+    failed = asyncio.Event() if stocked.driver.is_async else threading.Event()
+    begin = FanOut._import
+
+    def begin_late(self: FanOut, session: Any, number: str) -> bool:
+        await_only(failed.wait()) if isinstance(failed, asyncio.Event) else failed.wait(5)
+        return begin(self, session, number)
+
+    async def divide(shop: Any) -> None:
+        try:
+            await shop.session.execute(select(1 / literal(0)))
+        finally:
+            failed.set()
+            await pause(stocked, 0.3)
+
+    monkeypatch.setattr(FanOut, "_import", begin_late)
+
+    with pytest.raises(DBAPIError, match="division by zero"):
+        await gather(stocked, divide, divide, snapshot=True)
+    assert stocked.checked_out == 0
 
 
 async def test_c21_a_group_that_a_read_raises_stays_one(stocked: World) -> None:

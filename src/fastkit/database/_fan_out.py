@@ -13,10 +13,12 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from fastkit.database._modes import Asked
 from fastkit.database._units import AsyncUnit, Unit
-from fastkit.errors import ConcurrentUseError, DeclarationError, PoolTimeoutError
+from fastkit.errors import ConcurrentUseError, DeclarationError, FastkitError, PoolTimeoutError
 
 if TYPE_CHECKING:
     from fastkit.database._state import DatabaseState
@@ -80,13 +82,24 @@ class Slots:
 
 
 class Branches:
-    """The branches of one fan-out that are still to be run, and the results of the others."""
+    """
+    The branches of one fan-out that are still to be run, and the results of the others.
+
+    Attributes:
+        results: One for each branch, in order.
+    """
 
     def __init__(self, reads: Sequence[Callable[..., Any]]) -> None:
         self._left: Iterator[tuple[int, Callable[..., Any]]] = iter(enumerate(reads))
         self._lock = threading.Lock()
         self.results: list[Any] = [_MISSING] * len(reads)
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
+        self._no_snapshot: BaseException | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Return the error that the caller sees: the first of a branch."""
+        return self._failure or self._no_snapshot
 
     def __iter__(self) -> Iterator[tuple[int, Callable[..., Any]]]:
         while (branch := self._next()) is not None:
@@ -97,10 +110,16 @@ class Branches:
             return next(self._left, None)
 
     def fail(self, error: BaseException) -> None:
-        """Begin no further branch; the first error is the one that the caller sees."""
+        """Begin no further branch."""
         with self._lock:
             self._left = iter(())
-            self.failure = self.failure or error
+            self._failure = self._failure or error
+
+    def fail_without_snapshot(self, error: BaseException) -> None:
+        """Begin no further branch; the transaction that shares its snapshot has failed, as a rule, and says why."""
+        with self._lock:
+            self._left = iter(())
+            self._no_snapshot = self._no_snapshot or error
 
 
 class FanOut:
@@ -155,8 +174,8 @@ class FanOut:
                         self.branches.results[position] = read(nested)
                     continue
                 with unit.serving(database) as served, served.block(**_options(number)) as branch:
-                    if number:
-                        _import(branch.session.connection(), number)
+                    if number and not self._import(branch.session, number):
+                        return
                     self.branches.results[position] = read(branch)
         except BaseException as error:  # noqa: BLE001 - raised by the caller
             self.branches.fail(error)
@@ -177,8 +196,8 @@ class FanOut:
                         group.create_task(self._work_async(database, unit, None, number))
                     await self._work_async(database, unit, leader, None)
             except BaseExceptionGroup as failures:
-                failure = self.branches.failure or failures.exceptions[0]
-            if failure is not None:
+                failure = failures.exceptions[0]
+            if failure := self.branches.failure or failure:
                 raise failure
             if _MISSING in self.branches.results:
                 raise asyncio.CancelledError  # by somebody else than the caller
@@ -192,12 +211,23 @@ class FanOut:
                         self.branches.results[position] = await read(nested)
                     continue
                 async with unit.serving(database) as served, served.block(**_options(number)) as branch:
-                    if number:
-                        await branch.session.run_sync(lambda session: _import(session.connection(), number))
+                    if number and not await branch.session.run_sync(self._import, number):
+                        return
                     self.branches.results[position] = await read(branch)
         except Exception as error:
             self.branches.fail(error)
             raise
+
+    def _import(self, session: Session, number: str) -> bool:
+        """Return whether the transaction sees this snapshot now."""
+        if not re.fullmatch("[0-9A-F-]+", number):
+            raise ValueError("not the number of a snapshot")  # it cannot be a parameter
+        try:
+            session.execute(text(f"SET TRANSACTION SNAPSHOT '{number}'").execution_options(fastkit_reads=True))
+        except (FastkitError, DBAPIError) as error:
+            self.branches.fail_without_snapshot(error)
+            return False
+        return True
 
 
 def _check(database: DatabaseState, reads: Sequence[Callable[..., Any]], fallback: object) -> None:
@@ -228,9 +258,3 @@ def _exported(connection: Connection) -> str:
     Source: postgresql.org/docs/current/functions-admin.html, "Snapshot Synchronization Functions".
     """
     return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar())
-
-
-def _import(connection: Connection, number: str) -> None:
-    if not re.fullmatch("[0-9A-F-]+", number):
-        raise ValueError("not the number of a snapshot")  # it cannot be a parameter
-    connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{number}'")
