@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastkit.database import AsyncDatabase, Database, GuardedSession
-from fastkit.repository import AsyncReads, AsyncRepository, Reads, Repository
+from fastkit.repository import AsyncReader, AsyncReads, AsyncRepository, Reader, Reads, Repository
 from fastkit.uow import AsyncBlock, AsyncSavepoint, AsyncUnitOfWork, Block, Savepoint, UnitOfWork
 
 TWINS: dict[type[Any], type[Any]] = {
     Repository: AsyncRepository,
     Reads: AsyncReads,
+    Reader: AsyncReader,
     UnitOfWork: AsyncUnitOfWork,
     Block: AsyncBlock,
     Savepoint: AsyncSavepoint,

@@ -30,6 +30,7 @@ from fastkit.errors import (
     NotFoundError,
     NotNullError,
     PoolTimeoutError,
+    RowMismatchError,
     RulesBrokenError,
     SerializationError,
     StaleRowError,
@@ -47,6 +48,7 @@ PUBLIC = [kind for kind in CLASSES if not kind.__name__.startswith("_")]
 SPECIAL: dict[type[FastkitError], FastkitError] = {
     NotFoundError: NotFoundError("Book", (7, 1)),
     MultipleFoundError: MultipleFoundError("Book"),
+    RowMismatchError: RowMismatchError("Book into BookOut", [("0.price", "decimal_type")]),
     RulesBrokenError: RulesBrokenError([BrokenRule("must be positive", "/quantity"), BrokenRule("is blocked")]),
     UncommittedChangesError: UncommittedChangesError("1 x Book", ["an object"]),
     ForeignKeyError: ForeignKeyError("Gone", side="child", constraint="fk", table="book", columns=["author_id"]),
@@ -142,6 +144,7 @@ class TestStatus:
             (errors.TransactionDoomedError, 500, False, None),
             (NotFoundError, 404, True, None),
             (MultipleFoundError, 500, False, None),
+            (RowMismatchError, 500, False, None),
             (RulesBrokenError, 422, True, None),
             (InvalidValueError, 422, True, None),
             (ConstraintError, 409, True, None),

@@ -13,18 +13,19 @@ import pytest
 from colours import TWINS
 
 from fastkit.database import AsyncDatabase, Database
-from fastkit.repository import AsyncReads, AsyncRepository, Reads, Repository
+from fastkit.repository import AsyncReader, AsyncReads, AsyncRepository, Reader, Reads, Repository
 from fastkit.uow import AsyncBlock, AsyncSavepoint, AsyncUnitOfWork, Block, Savepoint, UnitOfWork
 
 PAIRS = [
     (Reads, AsyncReads),
+    (Reader, AsyncReader),
     (Repository, AsyncRepository),
     (UnitOfWork, AsyncUnitOfWork),
     (Block, AsyncBlock),
     (Savepoint, AsyncSavepoint),
     (Database, AsyncDatabase),
 ]
-FACES = [Reads, AsyncReads, Repository, AsyncRepository]
+FACES = [Reads, AsyncReads, Reader, AsyncReader, Repository, AsyncRepository]
 DUNDERS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 COLOURS = [
     (r"\bAsync(?=[A-Z])", ""),
@@ -105,7 +106,7 @@ def test_what_asks_the_database_is_awaited(sync: type[Any], twin: type[Any]) -> 
     """No sync method is a coroutine; the twin awaits exactly what may have to wait."""
     waits = {name for name, member in surface(twin).items() if inspect.iscoroutinefunction(function_of(member))}
     at_once = {"add", "add_all", "begin", "block", "engine_for", "for_update", "order_by", "select", "session"}
-    at_once |= {"after_commit", "avoid", "dialect_name", "pool", "replicas", "savepoint"}
+    at_once |= {"after_commit", "into", "avoid", "dialect_name", "pool", "replicas", "savepoint"}
     kept = {name for name, member in surface(twin).items() if function_of(member) and name not in waits}
 
     assert not any(inspect.iscoroutinefunction(function_of(member)) for member in surface(sync).values())

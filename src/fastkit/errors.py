@@ -14,6 +14,7 @@ FastkitError
 │   └── TransactionDoomedError       an error was swallowed; nothing more can be committed
 ├── NotFoundError                no such row
 ├── MultipleFoundError           more rows than one
+├── RowMismatchError             rows of the database do not fit the response model
 ├── RulesBrokenError             business rules, each with its place
 ├── InvalidValueError            a value that the column or its driver cannot take
 ├── ConstraintError              a constraint of the database refused the rows
@@ -161,6 +162,26 @@ class MultipleFoundError(FastkitError):
 
     def __str__(self) -> str:
         return f"More than one {self.model} matches: narrow the criteria, or use first() or all()."
+
+
+class RowMismatchError(FastkitError):
+    """
+    Rows of the database do not fit the response model that they were read into.
+
+    Attributes:
+        reader: What was read, as in "Book into BookOut".
+        faults: Place and kind of each fault, without values: `("3.price", "decimal_type")` is about the fourth row.
+    """
+
+    def __init__(self, reader: str, faults: Sequence[tuple[str, str]]) -> None:
+        super().__init__(reader, tuple(faults))
+        self.reader = reader
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{place} ({kind})" for place, kind in self.faults[:3])
+        more = f" and {len(self.faults) - 3} more" if len(self.faults) > 3 else ""  # noqa: PLR2004
+        return f"{self.reader}: the rows do not fit the response model, row and field: {told}{more}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,36 @@ class PageQuery(BaseModel):
         return (self.page - 1) * self.size
 
 
+class Slice(BaseModel, Generic[T]):
+    """
+    One page of a list, without the number of all rows: nothing is counted.
+
+    Attributes:
+        items: The rows of this page; empty beyond the end.
+        has_more: Whether there are rows after this page.
+        page: Number of this page, from 1.
+        size: The size that was asked for.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    items: Sequence[T]
+    has_more: bool
+    page: int
+    size: int
+
+    @classmethod
+    def of(cls, found: Sequence[U], query: PageQuery) -> Slice[U]:
+        """Return the slice of rows that were read with one more than fits on the page."""
+        items, has_more = found[: query.size], len(found) > query.size
+        return Slice.model_construct(items=items, has_more=has_more, page=query.page, size=query.size)
+
+    def map(self, convert: Callable[[T], U]) -> Slice[U]:
+        """Return the same slice with each item converted."""
+        items = [convert(item) for item in self.items]
+        return Slice.model_construct(items=items, has_more=self.has_more, page=self.page, size=self.size)
+
+
 class Page(BaseModel, Generic[T]):
     """
     One page of a list, with the number of rows on all pages.

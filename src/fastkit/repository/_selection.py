@@ -14,8 +14,8 @@ from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.base import ExecutableOption
 
 from fastkit.database import GuardedSession, locking, reading
-from fastkit.errors import MultipleFoundError, NotFoundError, UnflushedChangesError
-from fastkit.pages import Page, PageQuery
+from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, UnflushedChangesError
+from fastkit.pages import Page, PageQuery, Slice
 
 M = TypeVar("M")
 
@@ -57,13 +57,9 @@ class Selection(Generic[M]):
 
     def select(self, *where: ColumnElement[bool]) -> Select[M]:
         """Return the statement: criteria, loader options, order and lock."""
-        statement = select(self.model)
-        if where:
-            statement = statement.where(*_checked(where))
+        statement = self._narrowed(select(self.model), where)
         if self.options:
             statement = statement.options(*self.options)
-        if self.ordering:
-            statement = statement.order_by(*self.ordering, *self.primary_key)
         if self.locked:
             # OF names the model's own table: PostgreSQL refuses to lock the nullable side of an outer join.
             statement = statement.with_for_update(of=self.model)
@@ -73,6 +69,31 @@ class Selection(Generic[M]):
         """Return the statement in an order that leaves no two rows equal."""
         statement = self.select(*where)
         return statement if self.ordering else statement.order_by(*self.primary_key)
+
+    def narrowed(self, statement: Select[Any], *where: ColumnElement[bool]) -> Select[Any]:
+        """Return a statement about the model's columns with the criteria and in the order of this selection."""
+        return self.with_criteria(self._narrowed(statement, where))
+
+    def with_criteria(self, statement: Select[Any]) -> Select[Any]:
+        """Return a statement with those of the loader options that are criteria."""
+        criteria = [option for option in self.options if isinstance(option, LoaderCriteriaOption)]
+        return statement.options(*criteria) if criteria else statement
+
+    def _narrowed(self, statement: Select[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
+        if where:
+            statement = statement.where(*_checked(where))
+        if self.ordering:
+            statement = statement.order_by(*self.ordering, *self.primary_key)
+        return statement
+
+    def without_lock(self) -> Selection[M]:
+        """Return the selection, if its rows are not to be locked."""
+        if self.locked:
+            raise DeclarationError(
+                "for_update().into(...): rows are locked to be changed, so read their objects, as in "
+                "for_update().get_one(...). A response model can be made of them afterwards."
+            )
+        return self
 
     @property
     def primary_key(self) -> tuple[ColumnElement[Any], ...]:
@@ -143,11 +164,15 @@ class Selection(Generic[M]):
             items = self._fetch(session, rows, modified) if query.offset < total else []
         return Page.model_construct(items=items, total=total, page=query.page, size=query.size)
 
+    def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[M]:
+        """Return one page and whether there are more."""
+        found = self._fetch(session, self.total_order(*where).limit(query.size + 1).offset(query.offset))
+        return Slice.of(found, query)
+
     def _rows(self, session: Session, what: ColumnElement[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         """Return a statement about the rows that match; criteria in the options are criteria here too."""
         self._refuse_lock(session)
-        criteria = [option for option in self.options if isinstance(option, LoaderCriteriaOption)]
-        return select(what).select_from(self.model).where(*_checked(where)).options(*criteria)
+        return self.with_criteria(select(what).select_from(self.model).where(*_checked(where)))
 
     def _refuse_lock(self, session: Session) -> None:
         if self.locked and isinstance(session, GuardedSession):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -12,20 +13,20 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from fastkit._generics import type_argument
 from fastkit.errors import DeclarationError
-from fastkit.pages import Page, PageQuery
+from fastkit.repository._projection import Projection
 from fastkit.repository._selection import Selection, selection_of
+from fastkit.repository._verbs import AsyncVerbs, Verbs
 from fastkit.repository.declaration import mapped
+from fastkit.repository.reader import AsyncReader, Reader
 
 M = TypeVar("M")
-S = TypeVar("S", bound=Session | AsyncSession)
+B = TypeVar("B", bound=BaseModel)
 
 
-class _Reads(Generic[M, S]):
-    """A selection of objects and the session that it is read through."""
+class _Selected(Generic[M]):
+    """What is read as objects."""
 
-    def __init__(self, session: S, selection: Selection[M]) -> None:
-        self.session = session
-        self._selection = selection
+    _selection: Selection[M]
 
     def select(self, *where: ColumnElement[bool]) -> Select[M]:
         """
@@ -40,12 +41,12 @@ class _Reads(Generic[M, S]):
         return f"<{type(self).__name__} of {self._selection.model.__name__}>"
 
 
-class Reads(_Reads[M, Session]):
-    """
-    The read verbs of a repository and of its views; criteria are SQLAlchemy expressions, joined by AND.
+class Reads(_Selected[M], Verbs[M]):
+    """The read verbs of a repository and of its views, and the views."""
 
-    Outside a block each read is complete in itself: its connection is back in the pool when it returns.
-    """
+    def __init__(self, session: Session, selection: Selection[M]) -> None:
+        super().__init__(session, selection)
+        self._selection = selection
 
     def with_options(self, *options: ExecutableOption) -> Reads[M]:
         """Return a view that reads with these loader options, such as `selectinload(Book.reviews)`."""
@@ -67,52 +68,26 @@ class Reads(_Reads[M, Session]):
         """
         return Reads(self.session, self._selection.for_update())
 
-    def get(self, ident: Any) -> M | None:
-        """Return the object with this primary key, a tuple if it is composite, or None."""
-        return self._selection.get(self.session, ident)
-
-    def get_one(self, ident: Any) -> M:
+    def into(self, schema: type[B]) -> Reader[B]:
         """
-        Return the object with this primary key, a tuple if it is composite.
+        Return a reader, with the same verbs, that gives response models instead of objects.
+
+        The model is the query: its columns and related rows are read, in a fixed number of statements.
+
+        >>> books = shop.books.into(BookOut).all(Book.stock > 0)
 
         Raises:
-            NotFoundError: There is none.
+            DeclarationError: A field of the model comes from nothing.
         """
-        return self._selection.get_one(self.session, ident)
-
-    def one(self, *where: ColumnElement[bool]) -> M:
-        """
-        Return the only object that matches.
-
-        Raises:
-            NotFoundError: None matches.
-            MultipleFoundError: More than one matches.
-        """
-        return self._selection.one(self.session, *where)
-
-    def first(self, *where: ColumnElement[bool]) -> M | None:
-        """Return the first object that matches, in the view's order or that of the primary key, or None."""
-        return self._selection.first(self.session, *where)
-
-    def all(self, *where: ColumnElement[bool]) -> Sequence[M]:
-        """Return every object that matches; without criteria, every object."""
-        return self._selection.all(self.session, *where)
-
-    def count(self, *where: ColumnElement[bool]) -> int:
-        """Return how many rows match."""
-        return self._selection.count(self.session, *where)
-
-    def exists(self, *where: ColumnElement[bool]) -> bool:
-        """Return whether any row matches."""
-        return self._selection.exists(self.session, *where)
-
-    def page(self, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
-        """Return one page, in a total order, with the number of rows on all pages; two statements at most."""
-        return self._selection.page(self.session, query, *where)
+        return Reader(self.session, Projection.of(self._selection, schema))
 
 
-class AsyncReads(_Reads[M, AsyncSession]):
+class AsyncReads(_Selected[M], AsyncVerbs[M]):
     """Same as `Reads`, but awaited."""
+
+    def __init__(self, session: AsyncSession, selection: Selection[M]) -> None:
+        super().__init__(session, selection)
+        self._selection = selection
 
     def with_options(self, *options: ExecutableOption) -> AsyncReads[M]:
         """Same as `Reads.with_options`."""
@@ -126,37 +101,9 @@ class AsyncReads(_Reads[M, AsyncSession]):
         """Same as `Reads.for_update`."""
         return AsyncReads(self.session, self._selection.for_update())
 
-    async def get(self, ident: Any) -> M | None:
-        """Same as `Reads.get`, but awaited."""
-        return await self.session.run_sync(self._selection.get, ident)
-
-    async def get_one(self, ident: Any) -> M:
-        """Same as `Reads.get_one`, but awaited."""
-        return await self.session.run_sync(self._selection.get_one, ident)
-
-    async def one(self, *where: ColumnElement[bool]) -> M:
-        """Same as `Reads.one`, but awaited."""
-        return await self.session.run_sync(self._selection.one, *where)
-
-    async def first(self, *where: ColumnElement[bool]) -> M | None:
-        """Same as `Reads.first`, but awaited."""
-        return await self.session.run_sync(self._selection.first, *where)
-
-    async def all(self, *where: ColumnElement[bool]) -> Sequence[M]:
-        """Same as `Reads.all`, but awaited."""
-        return await self.session.run_sync(self._selection.all, *where)
-
-    async def count(self, *where: ColumnElement[bool]) -> int:
-        """Same as `Reads.count`, but awaited."""
-        return await self.session.run_sync(self._selection.count, *where)
-
-    async def exists(self, *where: ColumnElement[bool]) -> bool:
-        """Same as `Reads.exists`, but awaited."""
-        return await self.session.run_sync(self._selection.exists, *where)
-
-    async def page(self, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
-        """Same as `Reads.page`, but awaited."""
-        return await self.session.run_sync(self._selection.page, query, *where)
+    def into(self, schema: type[B]) -> AsyncReader[B]:
+        """Same as `Reads.into`."""
+        return AsyncReader(self.session, Projection.of(self._selection, schema))
 
 
 class _OfOneModel(Generic[M]):
