@@ -171,6 +171,12 @@ async def world(anyio_backend: str, driver: Driver, url: str) -> AsyncIterator[W
 
 
 @pytest.fixture
+def rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every pooled connection for one that has rested, so that it is asked whether it is alive."""
+    monkeypatch.setattr("fastkit.database._liveness.RESTED", -1)
+
+
+@pytest.fixture
 async def stocked(world: World) -> World:
     """Return the same with one author, two books and a customer, whose keys are 1, 1 and 2, and 1."""
     async with world.shop() as shop:

@@ -540,7 +540,7 @@ async def test_c23_a_stalled_read_outside_a_block_can_be_cancelled(world: WiredW
 
 
 @on_servers
-async def test_c24_connections_that_died_in_the_pool_are_replaced_unseen(world: WiredWorld) -> None:
+async def test_c24_connections_that_died_in_the_pool_are_replaced_unseen(world: WiredWorld, rested: None) -> None:
     """Before a block takes a connection it is asked whether it lives, so an idle one that was cut harms nobody."""
     world.proxy.cut_all()
 

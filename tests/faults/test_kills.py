@@ -178,7 +178,7 @@ async def test_c13_killed_just_before_commit(line: WiredWorld, served) -> None:
 
 
 @on_servers
-async def test_c13_killed_just_after_commit(line: WiredWorld) -> None:
+async def test_c13_killed_just_after_commit(line: WiredWorld, rested: None) -> None:
     """The connection ends when COMMIT is answered: it counts, and the next block gets a new connection."""
     number = 0
     fault = line.proxy.arm(Call(lambda: kill(line, number)), after="COMMIT")
@@ -193,7 +193,7 @@ async def test_c13_killed_just_after_commit(line: WiredWorld) -> None:
 
 
 @on_servers
-async def test_c24_killed_while_idle_in_the_pool(line: WiredWorld) -> None:
+async def test_c24_killed_while_idle_in_the_pool(line: WiredWorld, rested: None) -> None:
     """A connection that was ended in the pool is replaced before a block can notice."""
     async with line.shop() as shop:
         number = await own_id(line, shop)

@@ -6,7 +6,7 @@ from fastkit.database._transaction import NestedRollback, OpenTransaction, doome
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
 from fastkit.database.retry import Retry
-from fastkit.database.session import GuardedSession, locking, reading
+from fastkit.database.session import GuardedSession, fetched, locking, reading
 from fastkit.database.timeouts import Timeouts
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Retry",
     "Timeouts",
     "doomed_by",
+    "fetched",
     "locking",
     "place_of_caller",
     "reading",

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import PoolResetState
 
 from fastkit.database._backend import MODE, Backend, mode_of
+from fastkit.database._liveness import ask_rested_connections
 from fastkit.database._modes import Mode
 from fastkit.database.timeouts import Timeouts, milliseconds
 
@@ -20,9 +21,8 @@ class MariaDBBackend(Backend):
     """Connection set-up of MariaDB."""
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
-        """Return options that ping a connection before use and replace it before the server drops it."""
+        """Return options that replace a connection before the server drops it."""
         return {
-            "pool_pre_ping": True,
             "pool_recycle": 1800,
             "connect_args": {"connect_timeout": math.ceil(timeouts.connect), "charset": "utf8mb4"},
         }
@@ -41,6 +41,7 @@ class MariaDBBackend(Backend):
         event.listen(engine, "connect", connect)
         event.listen(engine, "begin", _begin)
         event.listen(engine, "reset", reset)
+        ask_rested_connections(engine)
 
     def cut(self, driver: Any) -> None:
         """Close the socket."""

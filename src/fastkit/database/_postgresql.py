@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL
 
 from fastkit.database._backend import MODE, Backend, mode_of
+from fastkit.database._liveness import ask_rested_connections
 from fastkit.database._modes import Mode
 from fastkit.database.timeouts import Timeouts, milliseconds
 
@@ -19,7 +20,7 @@ class PostgreSQLBackend(Backend):
     """Connection set-up of PostgreSQL."""
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
-        """Return options that ping a connection before use and bound each statement and each lock."""
+        """Return options that bound each statement and each lock."""
         limits = {"statement_timeout": str(timeouts.statement_ms), "lock_timeout": str(timeouts.lock_ms)}
         connect_args: dict[str, Any]
         if url.get_driver_name() == "asyncpg":
@@ -27,11 +28,12 @@ class PostgreSQLBackend(Backend):
         else:
             options = " ".join(f"-c {name}={value}" for name, value in limits.items())
             connect_args = {"connect_timeout": math.ceil(timeouts.connect), "options": options}
-        return {"pool_pre_ping": True, "connect_args": connect_args}
+        return {"connect_args": connect_args}
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
-        """Add the event that sets a block's own statement timeout."""
+        """Add the events that set a block's own statement timeout and that find connections which the server closed."""
         event.listen(engine, "begin", _begin)
+        ask_rested_connections(engine)
 
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with options that the drivers send with BEGIN, so that a mode costs no statement."""

@@ -72,6 +72,7 @@ class SessionLife(Session):
         self._engines = engines
         self._be_of_this_pool()
         self._engine: Engine | None = None
+        self._reading: Connection | None = None
         self.open_transaction: OpenTransaction | None = None
         self._closed: Callable[[], str] | None = None
         self._guard = Guard(metadata)

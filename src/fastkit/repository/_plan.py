@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row, Select
 
-Fetch: TypeAlias = Callable[[Select[Any], Mapping[str, Any]], Sequence[Row[Any]]]
+Fetch: TypeAlias = Callable[..., Sequence[Row[Any]]]
 """Run a statement with these parameters and return all of its rows."""
 
 Groups: TypeAlias = Mapping[Any, list[Any]]

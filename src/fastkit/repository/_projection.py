@@ -4,21 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam
 from sqlalchemy.orm import Session
 
-from fastkit.database import reading
+from fastkit.database import fetched, reading
 from fastkit.errors import MultipleFoundError, NotFoundError, RowMismatchError
 from fastkit.pages import Page, PageQuery, Slice
 from fastkit.repository._derivation import plan_of
 from fastkit.repository._plan import Plan
-from fastkit.repository._selection import Selection
+from fastkit.repository._selection import Selection, selection_of
 
 B = TypeVar("B", bound=BaseModel)
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Generic[B]):
+    """
+    What is the same for every read of a mapped class into a response model.
+
+    Attributes:
+        plan: How the one is made of the other.
+        by_key: The statement for one primary key, whose parts are the parameters `key_0`, `key_1` ...
+        page: The statement for one page in the order of the primary key; takes `size` and `offset`.
+        models: Makes models of what the plan makes of rows.
+    """
+
+    plan: Plan
+    by_key: Select[Any]
+    page: Select[Any]
+    models: TypeAdapter[list[B]]
+
+
+@cache
+def _ready(schema: Any, model: Any) -> Ready[Any]:
+    plan, keys = plan_of(schema, model), selection_of(model).primary_key
+    size, offset = bindparam("size", type_=Integer), bindparam("offset", type_=Integer)
+    return Ready(
+        plan,
+        by_key=plan.statement.where(*(key == bindparam(f"key_{number}") for number, key in enumerate(keys))),
+        page=plan.statement.order_by(*keys).limit(size).offset(offset),
+        models=TypeAdapter(list[schema]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +63,18 @@ class Projection(Generic[B]):
     Attributes:
         selection: Which rows, and in what order.
         schema: The response model.
-        plan: How the one is made of the other.
+        ready: What does not depend on the rows.
     """
 
     selection: Selection[Any]
     schema: type[B]
-    plan: Plan
+    ready: Ready[B]
 
     @classmethod
     def of(cls, selection: Selection[Any], schema: type[B]) -> Projection[B]:
         """Return the projection of a selection into a response model."""
         model: Any = selection.without_lock().model
-        return cls(selection, schema, plan_of(schema, model))
+        return cls(selection, schema, _ready(schema, model))
 
     def order_by(self, *keys: Any) -> Projection[B]:
         """Return the projection in another order."""
@@ -57,7 +89,9 @@ class Projection(Generic[B]):
         """Return the row with this primary key, or None."""
         if ident is None:
             return None
-        return next(iter(self._read(session, self._select(self.selection.by_identity(ident)))), None)
+        key = {f"key_{number}": part for number, part in enumerate(self.selection.parts(ident))}
+        statement = self.selection.with_criteria(self.ready.by_key)
+        return next(iter(self._read(session, statement, key)), None)
 
     def get_one(self, session: Session, ident: Any) -> B:
         """Return the row with this primary key, or raise."""
@@ -95,39 +129,41 @@ class Projection(Generic[B]):
         """Return one page and the total, both of one moment where the database can give that."""
         with reading(session, several=True):
             total = self.count(session, *where)
-            rows = self._in_order(*where).limit(query.size).offset(query.offset)
-            items = self._read(session, rows) if query.offset < total else []
+            items = self._cut(session, query.size, query.offset, where) if query.offset < total else []
         return Page.model_construct(items=items, total=total, page=query.page, size=query.size)
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
         """Return one page and whether there are more."""
-        found = self._read(session, self._in_order(*where).limit(query.size + 1).offset(query.offset))
-        return Slice.of(found, query)
+        return Slice.of(self._cut(session, query.size + 1, query.offset, where), query)
 
     # -- statements and rows
 
     def _select(self, *where: ColumnElement[bool]) -> Select[Any]:
-        return self.selection.narrowed(self.plan.statement, *where)
+        return self.selection.narrowed(self.ready.plan.statement, *where)
 
     def _in_order(self, *where: ColumnElement[bool]) -> Select[Any]:
         statement = self._select(*where)
         return statement if self.selection.ordering else statement.order_by(*self.selection.primary_key)
 
-    def _read(self, session: Session, statement: Select[Any]) -> list[B]:
-        def fetch(statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-            return session.execute(self.selection.with_criteria(statement), parameters).all()
+    def _fetch(self, session: Session, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        return fetched(session, self.selection.with_criteria(statement), parameters)
 
-        with reading(session, several=bool(self.plan.children)):
-            values = self.plan.assemble(fetch, session.execute(statement).all())
+    def _cut(self, session: Session, size: int, offset: int, where: tuple[ColumnElement[bool], ...]) -> list[B]:
+        if where or self.selection.ordering or self.selection.options:
+            return self._read(session, self._in_order(*where).limit(size).offset(offset))
+        return self._read(session, self.ready.page, {"size": size, "offset": offset})
+
+    def _read(self, session: Session, statement: Select[Any], parameters: Mapping[str, Any] = _NOTHING) -> list[B]:
+        plan = self.ready.plan
+        if plan.children:
+            with reading(session, several=True):
+                values = plan.assemble(partial(self._fetch, session), fetched(session, statement, parameters))
+        else:
+            values = plan.assemble(partial(self._fetch, session), fetched(session, statement, parameters))
         try:
-            return _adapter(self.schema).validate_python(values, by_alias=False, by_name=True)
+            return self.ready.models.validate_python(values, by_alias=False, by_name=True)
         except ValidationError as error:
             raise RowMismatchError(str(self), _faults(error)) from None
-
-
-@cache
-def _adapter(schema: type[B]) -> TypeAdapter[list[B]]:
-    return TypeAdapter(list[schema])  # type: ignore[valid-type]
 
 
 def _faults(error: ValidationError) -> list[tuple[str, str]]:

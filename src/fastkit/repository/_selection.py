@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper, Session, class_mapper
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.base import ExecutableOption
 
-from fastkit.database import GuardedSession, locking, reading
+from fastkit.database import GuardedSession, fetched, locking, reading
 from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, UnflushedChangesError
 from fastkit.pages import Page, PageQuery, Slice
 
@@ -102,6 +102,10 @@ class Selection(Generic[M]):
 
     def by_identity(self, ident: Any) -> ColumnElement[bool]:
         """Return the criterion for a primary key: a value, or a tuple or mapping if it is composite."""
+        return and_(*(key == value for key, value in zip(self.primary_key, self.parts(ident), strict=True)))
+
+    def parts(self, ident: Any) -> list[Any]:
+        """Return the parts of a primary key."""
         if isinstance(ident, dict):
             values = [ident[key.key] for key in self.primary_key if key.key in ident]
         else:
@@ -109,7 +113,7 @@ class Selection(Generic[M]):
         if len(values) != len(self.primary_key):
             names = ", ".join(str(key.key) for key in self.primary_key)
             raise InvalidRequestError(f"The primary key of {self.model.__name__} is ({names}): give as many values.")
-        return and_(*(key == value for key, value in zip(self.primary_key, values, strict=True)))
+        return values
 
     # -- reads
 
@@ -149,11 +153,11 @@ class Selection(Generic[M]):
 
     def count(self, session: Session, *where: ColumnElement[bool]) -> int:
         """Return how many rows match."""
-        return session.scalar(self._rows(session, func.count(), where)) or 0
+        return int(fetched(session, self._rows(session, func.count(), where))[0][0])
 
     def exists(self, session: Session, *where: ColumnElement[bool]) -> bool:
         """Return whether a row matches."""
-        return session.scalar(self._rows(session, literal(1), where).limit(1)) is not None
+        return bool(fetched(session, self._rows(session, literal(1), where).limit(1)))
 
     def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
         """Return one page and the total, both of one moment where the database can give that."""
