@@ -87,12 +87,16 @@ def test_c19_a_decorator_gives_the_function_back(when: str) -> None:
         assert calls(handlers.after(event)) == ([sync] if when == "after_commit" else [])
 
 
+def named(name: str, event: Any, shop: Any) -> None:
+    """Do nothing."""
+
+
 def test_c19_handlers_are_found_in_order() -> None:
     """Those of the class come first, then those of its bases, each in the order of registration."""
     handlers = EventHandlers()
     names = ["base", "own", "marker", "own too", "base too"]
     kinds = [Placed, Both, Marker, Both, Placed]
-    made = {name: functools.partial(sync, name) for name in names}
+    made = {name: functools.partial(named, name) for name in names}
     for name, kind in zip(names, kinds, strict=True):
         handlers.before_commit(kind)(made[name])
 
@@ -159,7 +163,7 @@ def test_c17_a_timeout_of_a_handler_is_kept() -> None:
     """A handler after the commit has the seconds that it asks for, or none of its own."""
     handlers = EventHandlers()
     handlers.after_commit(Placed, timeout=2.5)(sync)
-    handlers.after_commit(Placed)(sync)
+    handlers.after_commit(Placed)(lambda event: None)
 
     assert [handler.timeout for handler in handlers.after(Placed())] == [2.5, None]
 
@@ -274,3 +278,40 @@ def test_c19_a_clone_has_no_events(clone: Callable[[Plain], Plain]) -> None:
 
     assert recorded(thing) == (Placed(),)
     assert recorded(twin) == (PlacedAbroad(),)
+
+
+@WHEN
+def test_c19_a_decorator_without_its_class_is_told(when: str) -> None:
+    """It would register nothing."""
+    with pytest.raises(DeclarationError, match=r"@handlers.before_commit\(OrderPlaced\)"):
+        registering(EventHandlers(), when)(sync)
+
+
+@pytest.mark.parametrize(
+    ("when", "handler"),
+    [
+        ("before_commit", lambda event: None),
+        ("before_commit", lambda event, shop, more: None),
+        ("after_commit", lambda event, shop: None),
+        ("after_commit", lambda: None),
+    ],
+)
+def test_c19_a_handler_that_cannot_be_called_is_told_when_it_is_registered(when: str, handler: Any) -> None:
+    """Before the commit it takes the event and the unit, after it the event."""
+    handlers = EventHandlers()
+    with pytest.raises(DeclarationError, match=r"is called with \(event.*its parameters are"):
+        registering(handlers, when)(Placed)(handler)
+    assert calls(handlers.before(Placed())) == calls(handlers.after(Placed())) == []
+
+
+def test_c19_twice_the_same_is_told() -> None:
+    """The same handler would run twice; a class that is ignored has no handler."""
+    handlers = EventHandlers()
+    handlers.after_commit(Placed)(sync)
+    with pytest.raises(DeclarationError, match="has this handler already"):
+        handlers.after_commit(Placed)(sync)
+    with pytest.raises(DeclarationError, match=r"ignore\(Placed\): it has a handler"):
+        handlers.ignore(Placed)
+    handlers.ignore(Both)
+    with pytest.raises(DeclarationError, match="Both is ignored"):
+        handlers.before_commit(Both)(sync)

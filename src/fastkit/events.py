@@ -96,7 +96,11 @@ class Handler:
         )
 
     def __str__(self) -> str:
-        return str(getattr(self.call, "__qualname__", self.call))
+        name = str(getattr(self.call, "__qualname__", self.call))
+        code = getattr(self.call, "__code__", None)
+        if code is None or not name.endswith("<lambda>"):
+            return name
+        return f"{name} in line {code.co_firstlineno} of {getattr(self.call, '__module__', '?')}"
 
 
 class EventHandlers:
@@ -129,6 +133,7 @@ class EventHandlers:
         Raises:
             DeclarationError: Not an event class, not callable, or async although a sync unit is served.
         """
+        _check_event_class(event)
 
         def register(function: Callable[[E, U], R]) -> Callable[[E, U], R]:
             self._register(self._before, event, function)
@@ -149,6 +154,8 @@ class EventHandlers:
         Raises:
             DeclarationError: Not an event class, not callable, or async although a sync unit is served.
         """
+        _check_event_class(event)
+        check_timeout(timeout)
 
         def register(function: Callable[[E], R]) -> Callable[[E], R]:
             self._register(self._after, event, function, timeout)
@@ -157,9 +164,16 @@ class EventHandlers:
         return register
 
     def ignore(self, *events: type) -> None:
-        """Say that nothing is to be done about events of these classes."""
+        """
+        Say that nothing is to be done about events of these classes.
+
+        Raises:
+            DeclarationError: Not an event class, or one that has a handler.
+        """
         for event in events:
             _check_event_class(event)
+            if event in self._before or event in self._after:
+                raise DeclarationError(f"ignore({event.__name__}): it has a handler already.")
         self._ignored.update(events)
 
     def before(self, event: object) -> Iterator[Handler]:
@@ -201,11 +215,12 @@ class EventHandlers:
         call: Callable[..., object],
         timeout: float | None = None,
     ) -> None:
-        _check_event_class(event)
         if not callable(call):
             raise DeclarationError(f"A handler of {event.__name__} is a function, not {call!r}.")
-        check_timeout(timeout)
-        handler = Handler(call, timeout)
+        handler, takes = Handler(call, timeout), ("event", "unit of work") if table is self._before else ("event",)
+        _check_parameters(handler, takes)
+        if event in self._ignored or any(each.call is call for each in table.get(event, ())):
+            raise DeclarationError(f"{handler}: {event.__name__} is ignored, or has this handler already.")
         for unit in self._sync_units:
             _refuse_async(handler, unit)
         table.setdefault(event, []).append(handler)
@@ -224,7 +239,23 @@ def check_timeout(seconds: object) -> None:
 
 def _check_event_class(event: object) -> None:
     if not isinstance(event, type) or event is object:
-        raise DeclarationError(f"Handlers are registered for a class of events, not for {event!r}.")
+        raise DeclarationError(
+            f"Handlers are registered for a class of events, not for {event!r}: "
+            "write @handlers.before_commit(OrderPlaced) or @handlers.after_commit(OrderPlaced)."
+        )
+
+
+def _check_parameters(handler: Handler, names: tuple[str, ...]) -> None:
+    try:
+        signature = inspect.signature(handler.call)
+    except ValueError:  # of a built-in function, which does not say
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        raise DeclarationError(
+            f"The handler {handler} is called with ({', '.join(names)}), and its parameters are {signature}."
+        ) from None
 
 
 def _refuse_async(handler: Handler, unit: str) -> None:

@@ -9,10 +9,12 @@ import time
 from typing import Any
 
 import pytest
+from colours import awaitable
 from conftest import TIMEOUTS, World
 from servers import Driver
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
 from bookshop.models import Author, Base
@@ -279,3 +281,78 @@ def test_a_closed_unit_and_a_closed_database_are_different_things() -> None:
     """One is a bug of the caller, the other the end of the app."""
     assert UnitClosedError.status == 500
     assert DatabaseClosedError.status == 503
+
+
+# -- what the app sets itself
+
+
+_SETTINGS = [
+    {"engine_options": {"connect_args": {"server_settings": {"application_name": "shop"}}}},
+    {"engine_options": {"connect_args": {"options": "-c application_name=shop"}}},
+    {"query": {"options": "-c application_name=shop"}},
+    {"environment": "-c application_name=shop"},
+]
+
+
+@pytest.mark.parametrize("own", _SETTINGS, ids=["settings", "options", "url", "environment"])
+async def test_settings_of_the_app_and_limits_go_together(
+    world: World, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits stay, and nothing that the app says is lost."""
+    of_asyncpg = "server_settings" in str(own)
+    if world.server != "PostgreSQL" or of_asyncpg is not (world.driver.name == "postgresql+asyncpg"):
+        pytest.skip("another driver")
+    monkeypatch.setenv("PGOPTIONS", own.get("environment", ""))
+    kind = AsyncDatabase if world.driver.is_async else Database
+    url = world.naked.engine.url.update_query_dict(own.get("query", {}))
+    database = awaitable(kind(url, timeouts=TIMEOUTS, engine_options=own.get("engine_options")))
+
+    async with awaitable(world.unit(getattr(database, "naked", database))) as shop:
+        names = ("statement_timeout", "lock_timeout", "application_name")
+        query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
+        found = (await shop.session.execute(text(query).execution_options(fastkit_reads=True))).one()
+    await database.close()
+
+    assert tuple(found) == ("10s", "2s", "shop")
+
+
+async def test_a_pool_that_keeps_nothing_is_drained_too(world: World) -> None:
+    """close() waits for the blocks that are open, whatever the pool."""
+    if not world.driver.is_async:
+        pytest.skip("needs two tasks")
+    database = AsyncDatabase(world.naked.engine.url, timeouts=TIMEOUTS, engine_options={"poolclass": NullPool})
+    shop = world.unit(database)
+
+    async def work() -> None:
+        async with shop:
+            shop.authors.add(Author(name="Ovid"))
+            await shop.session.flush()
+            await asyncio.sleep(0.3)
+            await shop.commit()
+
+    task = asyncio.create_task(work())
+    while not database.checked_out:
+        await asyncio.sleep(0.01)
+    await database.close()
+    await task
+
+    assert str(shop.outcome.status) == "committed"
+    assert database.checked_out == 0
+
+
+def test_a_password_in_the_query_is_not_shown() -> None:
+    """Some drivers take it there."""
+    assert "s3cret" not in repr(Database("postgresql+psycopg://u@h/db?password=s3cret"))
+
+
+def test_an_endless_timeout_is_refused() -> None:
+    """The server could not be told."""
+    with pytest.raises(DeclarationError, match="finite"):
+        Timeouts(statement=float("inf"))
+
+
+@pytest.mark.parametrize("replicas", ["sqlite:///b.db", ["postgresql+psycopg://h/b"]])
+def test_replicas_are_a_list_of_the_same_kind(replicas: Any) -> None:
+    """One URL is no list, and PostgreSQL does not follow SQLite."""
+    with pytest.raises(DeclarationError, match="replica"):
+        Database("sqlite:///a.db", replicas=replicas)

@@ -441,3 +441,39 @@ async def test_c23_a_second_close_while_draining(stocked: World) -> None:
     await task
 
     assert stocked.checked_out == 0
+
+
+@needs_fork
+@pytest.mark.parametrize("leaving", ["pass", "raise KeyError"])
+def test_c23_a_savepoint_of_the_parent_is_not_ended_by_the_child(driver: Driver, url: str, leaving: str) -> None:
+    """Nothing is sent on the parent's connection, whichever way the child leaves."""
+    if driver.is_async or driver.server == "SQLite":
+        pytest.skip("a child beside a running loop cannot run another one; a file has no connection to share")
+    run(
+        driver,
+        url,
+        f"""
+from fastkit.errors import UnitClosedError
+
+with kind(database) as shop:
+    with shop.savepoint():
+        shop.authors.add(Author(name="of the parent"))
+        shop.session.flush()
+        pid = os.fork()
+        if not pid:
+            try:
+                with shop.savepoint():
+                    pass
+            except UnitClosedError:
+                pass
+            try:
+                shop._leave_savepoint(shop._take_savepoint(), KeyError() if {leaving!r} != "pass" else None)
+            except UnitClosedError:
+                os._exit(0)
+            os._exit(0 if {leaving!r} != "pass" else 1)
+        assert wait(pid) == [0]
+    shop.commit()
+with kind(database) as shop:
+    assert shop.authors.count() == 1
+""",
+    )

@@ -305,7 +305,7 @@ class Proxy:
         writer.close()
 
 
-async def test_c24_a_database_that_goes_and_comes_back(driver: Driver, url: str) -> None:
+async def test_c24_a_database_that_goes_and_comes_back(driver: Driver, url: str, rested: None) -> None:
     """While it is away each request is a 503 with Retry-After; afterwards all is well again."""
     if driver.server == "SQLite":
         pytest.skip("SQLite has no server")

@@ -98,7 +98,8 @@ async def usable(world: World) -> bool:
 @pytest.mark.parametrize("verb", [read, scalar, add, commit, rollback, write_core])
 async def test_c5_a_unit_is_not_used_before_it_is_opened(stocked: World, verb: Verb) -> None:
     """The message shows how to open it."""
-    with raises(UnitClosedError, f"use it inside `with {stocked.unit.__name__}(database) as shop:`"):
+    opened = "async with" if stocked.driver.is_async else "with"
+    with raises(UnitClosedError, f"use it inside `{opened} {stocked.unit.__name__}(database) as shop:`"):
         await verb(stocked.shop())
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.pool import AssertionPool, SingletonThreadPool, StaticPool
 
 from bookshop.models import Author, Book
 from fastkit.database import READS, Database
+from fastkit.database._statements import what_it_ends
 from fastkit.errors import (
     DeclarationError,
     OutsideBlockError,
@@ -221,6 +222,60 @@ def test_c10_a_pool_of_one_connection_is_refused(pool) -> None:
     """Units of work on it would share a transaction."""
     with pytest.raises(DeclarationError, match="one transaction"):
         Database(create_engine("sqlite://", poolclass=pool))
+
+
+@pytest.mark.parametrize("how", ["engine", "options"])
+def test_c1_an_engine_in_autocommit_is_refused(how: str) -> None:
+    """Nothing on it could be rolled back."""
+    url, options = "postgresql+psycopg://localhost/shop", {"isolation_level": "AUTOCOMMIT"}
+    with pytest.raises(DeclarationError, match="AUTOCOMMIT stores each statement at once"):
+        Database(create_engine(url, **options)) if how == "engine" else Database(url, engine_options=options)
+    with pytest.raises(DeclarationError, match="AUTOCOMMIT stores each statement at once"):
+        Database(create_engine(url).execution_options(**options))
+
+
+@pytest.mark.parametrize("sql", ["COMMIT", " /* so */ commit", "-- x\nEND", "rollback", "BEGIN", "start transaction"])
+async def test_c2_a_text_that_ends_the_transaction_is_refused(world: World, sql: str) -> None:
+    """It would store what is to be rolled back, or lose what is to be stored; nothing of it is sent."""
+    with pytest.raises(LookupError):
+        async with world.shop() as shop:
+            shop.authors.add(Author(name="Ovid"))
+            await shop.session.flush()
+            with pytest.raises(UnitOfWorkError, match="ends the transaction behind its unit"):
+                await shop.session.execute(text(sql))
+            assert await shop.authors.count() == 1
+            raise LookupError
+
+    async with world.shop() as shop:
+        assert await shop.authors.count() == 0
+
+
+@pytest.mark.parametrize(
+    "sql", ["TRUNCATE review", "create table x (id int)", "set autocommit = 1", "LOCK TABLES book READ"]
+)
+async def test_c2_what_commits_by_itself_on_mariadb_is_refused(world: World, sql: str) -> None:
+    """Elsewhere it is an ordinary statement."""
+    if world.server != "MariaDB":
+        pytest.skip("MariaDB commits by itself")
+    async with world.shop() as shop:
+        with pytest.raises(UnitOfWorkError, match="ends the transaction behind its unit"):
+            await shop.session.execute(text(sql))
+        await shop.rollback()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ROLLBACK TO x",
+        "ending",
+        "SELECT 'COMMIT'",
+        "UPDATE book SET title = 'begin'",
+        "CREATE TEMPORARY TABLE t (i int)",
+    ],
+)
+def test_c2_what_ends_nothing_is_let_through(sql: str) -> None:
+    """A word is a whole word, and at the beginning."""
+    assert what_it_ends(text(sql), "mariadb") is None
 
 
 async def test_c2_a_request_that_ends_with_its_block_open_is_told(world: World) -> None:

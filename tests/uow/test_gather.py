@@ -760,13 +760,11 @@ async def test_c21_gathers_in_a_route(stocked: World) -> None:
 
 async def test_c20_inside_the_transaction_of_a_request_it_is_refused(stocked: World) -> None:
     """`transaction(Shop)` is an open block as any other."""
-    if not stocked.driver.is_async:
-        pytest.skip("a sync block of a request is opened in another thread than its endpoint, which cannot be told")
     app, raised = app_of(stocked), []
 
     async def route(shop: Any = transaction(stocked.unit)) -> None:
         with pytest.raises(ConcurrentUseError) as caught:
-            await stocked.naked.gather(stocked.unit, count, count)
+            await stocked.database.gather(stocked.unit, in_colour(stocked, count), in_colour(stocked, count))
         raised.append(caught.value)
 
     app.post("/")(route)
@@ -774,3 +772,76 @@ async def test_c20_inside_the_transaction_of_a_request_it_is_refused(stocked: Wo
     await answer(app, method="POST")
 
     assert len(raised) == 1
+
+
+@pytest.mark.parametrize("way", ["in a hook", "after commit()", "after rollback()"])
+async def test_c1_a_block_that_was_ended_is_not_in_the_way(stocked: World, way: str) -> None:
+    """commit() and rollback() end the block, whose `with` goes on; hooks run with none open."""
+    found: list[Any] = []
+
+    async def fan_out() -> None:
+        reads = [in_colour(stocked, count)] * 2
+        found.append(await stocked.database.gather(stocked.unit, *reads))
+
+    async with stocked.shop() as shop:
+        (await shop.books.get_one(1)).stock += 1
+        if way == "in a hook":
+            shop.after_commit(fan_out if stocked.driver.is_async else lambda: finished(fan_out()))
+        await (shop.rollback() if way == "after rollback()" else shop.commit())
+        if way != "in a hook":
+            await fan_out()
+
+    assert shop.outcome.hook_errors == ()
+    assert found == [(1, 1)]
+
+
+class Frame:
+    """What compares as an array does: element by element, into something that is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+
+async def test_c21_a_read_may_return_anything(stocked: World) -> None:
+    """Results are handed over, not compared."""
+
+    async def frame(shop: Any) -> Frame:
+        await shop.books.count()
+        return Frame()
+
+    number, found = await gather(stocked, count, frame)
+
+    assert number == 1
+    assert isinstance(found, Frame)
+
+
+async def test_c21_a_failure_leaves_no_cancellation_behind(stocked: World) -> None:
+    """The task that asked was not cancelled, so it does not count as cancelled afterwards."""
+    if not stocked.driver.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def fail_late(shop: Any) -> None:
+        await asyncio.sleep(0.05)
+        raise ValueError("late")
+
+    with pytest.raises(ValueError, match="late"):
+        await gather(stocked, count, count, fail_late)
+
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_c21_reads_are_of_the_colour_of_the_unit(stocked: World) -> None:
+    """A plain function for a sync unit, an async one for an async unit; and a class of units comes first."""
+    wrong = (lambda shop: 1) if stocked.driver.is_async else count
+    with pytest.raises(DeclarationError, match="A read of gather returned"):
+        await stocked.database.gather(stocked.unit, wrong, wrong)
+    with pytest.raises(DeclarationError, match="takes the class of a unit of work first"):
+        await stocked.database.gather(Author, wrong, wrong)
+    assert stocked.checked_out == 0

@@ -385,7 +385,7 @@ async def test_c17_an_awaitable_that_nobody_awaits_is_told(world: World) -> None
         await shop.commit()
 
     (error,) = shop.outcome.hook_errors
-    assert isinstance(error.__cause__, TypeError)
+    assert isinstance(error.__cause__, DeclarationError)
 
 
 @on_sqlite

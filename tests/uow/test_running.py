@@ -27,6 +27,7 @@ from fastkit.errors import (
     ConnectionLostError,
     DatabaseClosedError,
     DeadlockError,
+    DeclarationError,
     LockTimeoutError,
     ReadOnlyError,
     SerializationError,
@@ -857,3 +858,69 @@ async def test_c7_a_swallowed_error_that_is_no_lost_race_is_not_repeated(stocked
     async with stocked.shop() as shop:
         assert await shop.authors.count() == 1
         assert await shop.books.count(Book.stock == 5) == 2
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_c16_work_inside_another_block_is_refused(stocked: World, started: bool) -> None:
+    """It would wait for what that block has locked, and need a second connection; after commit() it may run."""
+
+    async def rename(shop: Any) -> None:
+        (await shop.books.get_one(1)).title = "renamed"
+
+    async with stocked.shop() as shop:
+        if started:
+            (await shop.books.get_one(1)).stock = 1
+            await shop.session.flush()
+        with pytest.raises(BlockMismatchError, match="Another block is open here"):
+            await run(stocked, rename)
+        await shop.commit()
+        await run(stocked, rename)
+
+    async with stocked.shop() as shop:
+        assert (await shop.books.get_one(1)).title == "renamed"
+
+
+@pytest.mark.parametrize("retry", [3, None, "often"])
+async def test_c16_what_is_no_retry_is_told_at_once(stocked: World, retry: Any) -> None:
+    """Not only when a race is lost; nothing is run."""
+
+    async def work(shop: Any) -> None:
+        raise AssertionError("it was run")
+
+    with pytest.raises(DeclarationError, match=r"write Retry\(attempts="):
+        await run(stocked, work, retry=retry)
+
+
+async def test_c16_work_of_the_other_colour_is_told(stocked: World) -> None:
+    """A coroutine that nobody awaits must not pass for work that was done; nothing is stored."""
+
+    async def add(shop: Any) -> None:
+        """Do nothing."""
+
+    def add_sync(shop: Any) -> None:
+        shop.authors.add(Author(name="never"))
+
+    with pytest.raises(DeclarationError, match="What is to be run returned"):
+        await stocked.database.run(stocked.unit, add_sync if stocked.driver.is_async else add)
+    with pytest.raises(DeclarationError, match="takes the class of a unit of work first"):
+        await stocked.database.run(Author, add)
+    async with stocked.shop() as shop:
+        assert not await shop.authors.exists(Author.name == "never")
+
+
+async def test_c16_each_new_attempt_is_logged(stocked: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With the kind of race that was lost, and no values."""
+    tries = []
+
+    async def work(shop: Any) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise SerializationError("lost")
+
+    with caplog.at_level("INFO", logger="fastkit.database"):
+        await run(stocked, work)
+
+    told = [each.getMessage() for each in caplog.records if each.name == "fastkit.database"]
+    assert [each.split(" begins")[0] for each in told] == [
+        f"A race was lost (SerializationError): attempt {number}" for number in (2, 3)
+    ]

@@ -453,7 +453,7 @@ async def test_c16_a_first_argument_that_is_no_unit_is_told(call) -> None:
     async def work_async(shop: Any) -> None:
         raise AssertionError("it was run")
 
-    with pytest.raises(DeclarationError, match=r"work is @transactional.* UnitOfWork or has one"):
+    with pytest.raises(DeclarationError, match=r"work is @transactional.* a unit of work or has one"):
         call(work)
     with pytest.raises(DeclarationError, match=r"work_async is @transactional.*AsyncUnitOfWork"):
         await call(work_async)
@@ -471,7 +471,7 @@ async def test_c16_the_colours_are_not_mixed(stocked: World) -> None:
         raise AssertionError("it was run")
 
     shop = stocked.unit(stocked.naked)
-    with pytest.raises(DeclarationError, match="first argument is an"):
+    with pytest.raises(DeclarationError, match="first argument is a unit of work"):
         if stocked.driver.is_async:
             work(shop)
         else:

@@ -1,5 +1,6 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
+from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
 from fastkit.database._statements import READS
 from fastkit.database._transaction import NestedRollback, OpenTransaction, doomed_by, place_of_caller
@@ -13,6 +14,7 @@ __all__ = [
     "NAMING_CONVENTION",
     "PLAIN",
     "READS",
+    "REQUEST",
     "Asked",
     "AsyncDatabase",
     "Database",
@@ -21,6 +23,7 @@ __all__ = [
     "Mode",
     "NestedRollback",
     "OpenTransaction",
+    "Request",
     "Retry",
     "Timeouts",
     "doomed_by",

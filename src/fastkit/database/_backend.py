@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -20,6 +21,10 @@ class Backend(Protocol):
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
         """Return keyword arguments for `create_engine`, with limits for connecting, statements and locks."""
         ...
+
+    def joined(self, url: URL, limits: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the app's own arguments of the driver, with the limits added where both are parts of one argument."""
+        return own
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the connection events that make transactions in a `Mode` possible."""

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from fastkit._calls import awaited, refuse_awaitable
 from fastkit.database._modes import Asked
 from fastkit.database._units import AsyncUnit, Unit
 from fastkit.errors import ConcurrentUseError, DeclarationError, FastkitError, PoolTimeoutError
@@ -32,6 +33,7 @@ WITHOUT_POOL = 16
 _BRANCH: Asked = {"read_only": True, "primary": True}
 _SNAPSHOT: Asked = {"isolation": "REPEATABLE READ", **_BRANCH}
 _MISSING = object()
+_READ = "A read of gather"
 _BUSY = "All branches that may run at once are taken, and none became free in time."
 
 
@@ -171,12 +173,12 @@ class FanOut:
             for position, read in self.branches:
                 if leader is not None:
                     with leader.block() as nested:  # so that no read ends the snapshot of the others
-                        self.branches.results[position] = read(nested)
+                        self.branches.results[position] = refuse_awaitable(read(nested), _READ)
                     continue
                 with unit.serving(database) as served, served.block(**_options(number)) as branch:
                     if number and not self._import(branch.session, number):
                         return
-                    self.branches.results[position] = read(branch)
+                    self.branches.results[position] = refuse_awaitable(read(branch), _READ)
         except BaseException as error:  # noqa: BLE001 - raised by the caller
             self.branches.fail(error)
 
@@ -190,6 +192,7 @@ class FanOut:
                 leader = await stack.enter_async_context(served.block(**_SNAPSHOT))
             if leader is not None and slots > 1:
                 number = await leader.session.run_sync(lambda session: _exported(session.connection()))
+            cancellations = _cancellations()
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(slots - 1):
@@ -197,9 +200,11 @@ class FanOut:
                     await self._work_async(database, unit, leader, None)
             except BaseExceptionGroup as failures:
                 failure = failures.exceptions[0]
+                if (caller := asyncio.current_task()) and _cancellations() > cancellations:
+                    caller.uncancel()  # before Python 3.13 a group that fails while it is left forgets to
             if failure := self.branches.failure or failure:
                 raise failure
-            if _MISSING in self.branches.results:
+            if any(each is _MISSING for each in self.branches.results):  # `in` would compare results
                 raise asyncio.CancelledError  # by somebody else than the caller
         return self.branches.results
 
@@ -208,12 +213,12 @@ class FanOut:
             for position, read in self.branches:
                 if leader is not None:
                     async with leader.block() as nested:
-                        self.branches.results[position] = await read(nested)
+                        self.branches.results[position] = await awaited(read(nested), _READ)
                     continue
                 async with unit.serving(database) as served, served.block(**_options(number)) as branch:
                     if number and not await branch.session.run_sync(self._import, number):
                         return
-                    self.branches.results[position] = await read(branch)
+                    self.branches.results[position] = await awaited(read(branch), _READ)
         except Exception as error:
             self.branches.fail(error)
             raise
@@ -245,6 +250,11 @@ def _check(database: DatabaseState, reads: Sequence[Callable[..., Any]], fallbac
             "gather was called inside an open block: its branches would wait for connections while this one is held, "
             "and would not see what the block has written. Call it before the block, or after it."
         )
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _options(number: str | None) -> Asked:

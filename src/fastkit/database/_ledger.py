@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
+from contextvars import ContextVar
 from weakref import ref
 
 from sqlalchemy import Connection, Engine, Pool
@@ -15,6 +16,14 @@ from fastkit.database._backend import Backend
 from fastkit.database._fan_out import Slots
 from fastkit.database._fork import in_every_child
 from fastkit.database.timeouts import Timeouts
+
+
+class Request:
+    """What owns the blocks of a sync request, whose dependencies and endpoint run in different threads."""
+
+
+REQUEST: ContextVar[Request | None] = ContextVar("fastkit_request", default=None)
+"""Set for each sync request; FastAPI's threads get a copy of the context that it is set in."""
 
 
 class Ledger:
@@ -58,7 +67,8 @@ class Ledger:
     def is_held_here(self) -> bool:
         """Return whether the task or thread that runs now has a block open."""
         me = asyncio.current_task() if self._engine.dialect.is_async else threading.current_thread()
-        return any(holder() is me for holder in list(self._holders.values()))
+        here = {id(each) for each in (me, REQUEST.get()) if each is not None}
+        return any(id(holder()) in here for holder in list(self._holders.values()))
 
     def cut(self, connection: Connection) -> None:
         """Cut a connection whose server does not answer, from outside, so that whoever waits for it gets an error."""

@@ -44,6 +44,8 @@ class Mode:
         if self.isolation is not None and self.isolation not in get_args(Isolation):
             levels = ", ".join(get_args(Isolation))
             raise DeclarationError(f"Unknown isolation level {self.isolation!r}: choose one of {levels}.")
+        if self.timeout is not None and not isinstance(self.timeout, int | float):
+            raise DeclarationError(f"A statement timeout is a number of seconds, not {self.timeout!r}.")
         if self.timeout is not None and not 0.001 <= self.timeout <= 86_400:  # noqa: PLR2004 - a millisecond to a day
             raise DeclarationError(f"A statement timeout is 0.001 to 86400 seconds, not {self.timeout!r}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
@@ -29,6 +30,13 @@ class PostgreSQLBackend(Backend):
             options = " ".join(f"-c {name}={value}" for name, value in limits.items())
             connect_args = {"connect_timeout": math.ceil(timeouts.connect), "options": options}
         return {"connect_args": connect_args}
+
+    def joined(self, url: URL, limits: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep the limits beside the app's own settings of the session, which come last and win."""
+        if "server_settings" in limits:
+            return {**own, "server_settings": {**limits["server_settings"], **own.get("server_settings", {})}}
+        asked = own.get("options") or url.query.get("options") or os.environ.get("PGOPTIONS", "")
+        return {**own, "options": f"{limits['options']} {asked}".strip()}
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the events that set a block's own statement timeout and that find connections which the server closed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Executable, Select, inspect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -52,6 +54,19 @@ def refreshable(state: InstanceState[Any]) -> dict[str, Any]:
         for name in mapper.column_attrs.keys()  # noqa: SIM118 - not a dict
         if name in loaded and name not in modified and name not in keys
     }
+
+
+def read_again(session: Session, loaded: Mapping[InstanceState[Any], AbstractSet[str]]) -> None:
+    """
+    Read the attributes again that were loaded and have been expired since, by a rollback to a savepoint.
+
+    Whoever touched them would read them then; in async code that is too late.
+    """
+    for state, keys in loaded.items():
+        entity, missing = state.obj(), keys - state.dict.keys()
+        if entity is not None and missing and state.session is session:
+            with suppress(InvalidRequestError):  # its row has gone
+                session.refresh(entity, sorted(missing))
 
 
 def found_by(statement: Executable, states: Iterable[InstanceState[Any]]) -> list[InstanceState[Any]]:

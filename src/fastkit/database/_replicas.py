@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import Engine, Pool
+from sqlalchemy.engine import URL
 
 from fastkit.database._modes import Mode
+from fastkit.errors import DeclarationError
 
 log = logging.getLogger("fastkit.database")
 
@@ -26,19 +28,40 @@ class ServesReads(Protocol):
         ...
 
     @property
+    def dialect_name(self) -> str:
+        """Return the kind of database."""
+        ...
+
+    @property
     def pool(self) -> Pool:
         """Return the pool that all its engines share."""
         ...
 
 
 R = TypeVar("R", bound=ServesReads)
+T = TypeVar("T")
+
+
+def listed(replicas: Sequence[T]) -> Sequence[T]:
+    """
+    Return the replicas.
+
+    Raises:
+        DeclarationError: They are one URL, and not a list of them.
+    """
+    if isinstance(replicas, str | URL):
+        raise DeclarationError("replicas is a list of URLs: replicas=[url].")
+    return replicas
 
 
 class Replicas(Generic[R]):
     """The replicas of a database, taken in turn."""
 
-    def __init__(self, databases: Sequence[R]) -> None:
+    def __init__(self, databases: Sequence[R], dialect_name: str = "") -> None:
         self.databases = tuple(databases)
+        for each in self.databases:
+            if each.dialect_name != dialect_name:
+                raise DeclarationError(f"A replica of {dialect_name} is {dialect_name} too, not {each.dialect_name}.")
         self._turn = itertools.count()
         self._back_at = [0.0] * len(self.databases)
 

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from fastkit.database._fan_out import FanOut
 from fastkit.database._modes import Asked
 from fastkit.database._state import DatabaseState
-from fastkit.database._units import AsyncUnit, Unit
+from fastkit.database._units import AsyncUnit, Unit, refuse_other_class
 from fastkit.database.retry import Retry
 
 U = TypeVar("U", bound=Unit)
@@ -51,6 +51,7 @@ class RunsUnits(DatabaseState):
         Raises:
             ConcurrencyError: The last attempt lost too; a note on it says how many there were.
         """
+        refuse_other_class(unit, "run()")
         with unit.serving(self) as served:
             return served._repeat(partial(work, served), retry, options)  # noqa: SLF001 - no name for apps
 
@@ -132,6 +133,7 @@ class RunsUnits(DatabaseState):
             ConcurrentUseError: Called inside an open block.
             PoolTimeoutError: No branch could begin in time.
         """
+        refuse_other_class(unit, "gather()")
         fan_out = FanOut(self, reads, snapshot=snapshot, fallback=fallback)
         with self.ledger.slots.taken(fan_out.most, self.timeouts.pool) as slots:
             return tuple(fan_out.run(self, unit, slots))
@@ -149,6 +151,7 @@ class RunsAsyncUnits(DatabaseState):
         **options: Unpack[Asked],
     ) -> T:
         """Same as `Database.run`, but awaited."""
+        refuse_other_class(unit, "run()")
         async with unit.serving(self) as served:
             return await served._repeat(partial(work, served), retry, options)  # noqa: SLF001 - no name for apps
 
@@ -210,6 +213,7 @@ class RunsAsyncUnits(DatabaseState):
         self, unit: type[A], /, *reads: Callable[[A], Awaitable[Any]], snapshot: bool = False, fallback: Fallback = None
     ) -> tuple[Any, ...]:
         """Same as `Database.gather`, but awaited: `await database.gather(Shop, newest_books, open_orders)`."""
+        refuse_other_class(unit, "gather()")
         fan_out = FanOut(self, reads, snapshot=snapshot, fallback=fallback)
         async with AsyncExitStack() as stack:
             slots = await self.ledger.slots.take(stack, fan_out.most, self.timeouts.pool)

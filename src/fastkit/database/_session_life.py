@@ -14,6 +14,7 @@ from fastkit.database._guard import Guard
 from fastkit.database._ledger import Ledger
 from fastkit.database._modes import Mode
 from fastkit.database._recorder import SessionRecorder
+from fastkit.database._refresh import read_again
 from fastkit.database._transaction import OpenTransaction
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import (
@@ -172,6 +173,8 @@ class SessionLife(Session):
     def release_savepoint(self, savepoint: SessionTransaction) -> None:
         """Flush and keep what was done since; the caller rolls back if this raises."""
         transaction = self._transaction_for("savepoint()")
+        if self._engines.ledger.age != self._age:
+            self.refuse_new_pool()
         self.flush()
         try:
             with self._guard:
@@ -182,12 +185,15 @@ class SessionLife(Session):
         transaction.close_savepoint(rolled_back=False)
 
     def rollback_to(self, savepoint: SessionTransaction, events: int) -> None:
-        """Undo what was done since, keeping so many events; objects are read again when they are next asked for."""
+        """Undo what was done since, keeping so many events; objects that were changed in it are read again."""
         transaction = self.open_transaction
         if transaction is None:
             return
+        loaded = {state: set(state.dict) for state in self.identity_map.all_states()}
         lost = transaction.cause_of_doom is not None and not transaction.in_savepoint
         try:
+            if self._is_of_parent:
+                self.refuse_new_pool()
             if not savepoint.is_active:
                 self._forget_changes()
             with self._guard:
@@ -201,6 +207,8 @@ class SessionLife(Session):
             transaction.read_all_afresh(state for state in self.identity_map.all_states() if not state.expired)
             if self._recorder is not None:
                 self._recorder.forget(events, rolled_back=True)
+        if transaction.cause_of_doom is None:
+            read_again(self, loaded)
 
     def _forget_changes(self) -> None:
         """Take back changes that were made after a flush had failed, of which SQLAlchemy would warn."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any, ClassVar, cast
 
-from sqlalchemy import Engine, Pool
+from sqlalchemy import Engine, Pool, event
 from sqlalchemy.pool import AssertionPool, QueuePool, SingletonThreadPool, StaticPool
 
 from fastkit.database._backend import Backend
@@ -33,6 +34,8 @@ class DatabaseState:
         self.timeouts = timeouts
         self._owns_engine = owns_engine
         self._closed = False
+        self._counted = 0
+        self._counting = threading.Lock()
         self._engines: dict[Mode, Engine] = {}
         self._replicas: Replicas[Any] = Replicas(())
 
@@ -42,11 +45,24 @@ class DatabaseState:
                 f"A {type(engine.pool).__name__} gives everybody the same connection, so all units of work would share "
                 "one transaction. Use a file, or sqlite:///file:/shop?vfs=memdb&uri=true, with the default pool."
             )
+        levels = {engine.get_execution_options().get("isolation_level"), engine.dialect._on_connect_isolation_level}  # noqa: SLF001 - no public word
+        if "AUTOCOMMIT" in levels:
+            raise DeclarationError(
+                "An engine in AUTOCOMMIT stores each statement at once, so no unit of work could be rolled back. Leave "
+                "isolation_level out: reads outside a block do without a transaction anyway."
+            )
         self._sync_engine = own_connections(engine)
         self._backend = backend
         backend.attach(engine, self.timeouts)
         watch(engine)
+        if not isinstance(engine.pool, QueuePool):  # which counts for itself
+            event.listen(engine, "checkout", lambda *_: self._count(1))
+            event.listen(engine, "checkin", lambda *_: self._count(-1))
         self.ledger = Ledger(engine, backend, self.timeouts, self.capacity)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._counted += more
 
     @property
     def dialect_name(self) -> str:
@@ -74,7 +90,7 @@ class DatabaseState:
     def checked_out(self) -> int:
         """Return how many connections are in use now."""
         pool = self._sync_engine.pool
-        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+        return pool.checkedout() if isinstance(pool, QueuePool) else self._counted
 
     def engine_for(self, mode: Mode) -> Engine:
         """
@@ -101,5 +117,5 @@ class DatabaseState:
         self._replicas.avoid(engine)
 
     def __repr__(self) -> str:
-        url = self._sync_engine.url.render_as_string(hide_password=True)
+        url = self._sync_engine.url.set(query={}).render_as_string(hide_password=True)  # a query may hold one, too
         return f"<{type(self).__name__} {url} checked_out={self.checked_out} capacity={self.capacity}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,28 @@ def what_it_writes(statement: Any, execution_options: Mapping[str, Any]) -> str 
     if isinstance(statement, ExecutableDDLElement):
         return "DDL statement"
     return "textual statement" if is_text(statement) and not marked else None
+
+
+_BEFORE = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|;)*"
+_ENDS = re.compile(
+    _BEFORE + r"(COMMIT|ROLLBACK(?!\s+TO)|ABORT|END|BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE | re.DOTALL
+)
+_ENDS_ON_MARIADB = re.compile(
+    _BEFORE + r"(CREATE(?!\s+TEMPORARY)|ALTER|DROP(?!\s+TEMPORARY)|TRUNCATE|RENAME|LOCK\s+TABLES|GRANT|REVOKE"
+    r"|ANALYZE\s+TABLE|OPTIMIZE|REPAIR|SET\s+(?:SESSION\s+|@@(?:session\.)?)?AUTOCOMMIT)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def what_it_ends(statement: Any, dialect_name: str) -> str | None:
+    """
+    Return the word with which a text ends the open transaction behind the back of its unit, or None.
+
+    Source: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit.
+    """
+    sql = str(statement.element if isinstance(statement, TextualSelect) else statement)
+    found = _ENDS.match(sql) or (_ENDS_ON_MARIADB.match(sql) if dialect_name in {"mariadb", "mysql"} else None)
+    return found[1].upper() if found else None
 
 
 def is_text(statement: object) -> bool:

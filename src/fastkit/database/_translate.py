@@ -63,8 +63,8 @@ _SENTENCES: dict[Kind, str] = {
     ),
     ConnectionLostError: "The connection to the database was lost; run the whole block again on a new one.",
     PoolTimeoutError: (
-        "No connection became free in time; look for blocks that stay open too long, or raise pool_size or"
-        " max_overflow."
+        "No connection became free in time; look for blocks that stay open too long, or raise pool_size"
+        " of the Database."
     ),
     StatementTimeoutError: "A statement ran longer than its time limit; make it faster, or raise the limit.",
     UnavailableError: "The database ran out of disk, memory or another resource; the cause says which.",

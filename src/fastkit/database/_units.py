@@ -12,8 +12,20 @@ from typing_extensions import Unpack
 
 from fastkit.database._modes import Asked
 from fastkit.database.retry import Retry
+from fastkit.errors import DeclarationError
 
 T = TypeVar("T")
+
+
+def refuse_other_class(unit: object, call: str) -> None:
+    """
+    Refuse what is no class of units of work.
+
+    Raises:
+        DeclarationError: The first argument of *call* is something else.
+    """
+    if not isinstance(unit, type) or not hasattr(unit, "serving"):
+        raise DeclarationError(f"{call} takes the class of a unit of work first, not {unit!r}.")
 
 
 class Unit(Protocol):

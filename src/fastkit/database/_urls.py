@@ -79,7 +79,8 @@ def prepare(
     pool_options = {"pool_size": pool_size, "max_overflow": pool_size // 2, "pool_timeout": timeouts.pool}
     if "poolclass" in own_options:
         pool_options = {}  # other pools do not take the arguments of a queue
-    connect_args = {**options["connect_args"], **own_options.get("connect_args", {})}
+    limits = options["connect_args"]
+    connect_args = {**limits, **backend.joined(parsed, limits, own_options.get("connect_args", {}))}
     options["hide_parameters"] = True  # they are the values of rows, and would be in the logs
     return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
 

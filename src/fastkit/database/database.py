@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from fastkit.database._replicas import Replicas
+from fastkit.database._replicas import Replicas, listed
 from fastkit.database._running import RunsAsyncUnits, RunsUnits
 from fastkit.database._translate import translate
 from fastkit.database._urls import backend_of, create, prepare
@@ -63,7 +63,8 @@ class Database(RunsUnits):
             self.engine = create(create_engine, parsed, options)
         self._adopt(self.engine, backend_of(self.engine.url))
         same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
-        self._replicas = Replicas([each if isinstance(each, Database) else Database(each, **same) for each in replicas])
+        found = [each if isinstance(each, Database) else Database(each, **same) for each in listed(replicas)]
+        self._replicas = Replicas(found, self.dialect_name)
 
     @property
     def replicas(self) -> tuple[Database, ...]:
@@ -157,9 +158,8 @@ class AsyncDatabase(RunsAsyncUnits):
             self.engine = create(create_async_engine, parsed, options)
         self._adopt(self.engine.sync_engine, backend_of(self.engine.url))
         same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
-        self._replicas = Replicas(
-            [each if isinstance(each, AsyncDatabase) else AsyncDatabase(each, **same) for each in replicas]
-        )
+        found = [each if isinstance(each, AsyncDatabase) else AsyncDatabase(each, **same) for each in listed(replicas)]
+        self._replicas = Replicas(found, self.dialect_name)
 
     @property
     def replicas(self) -> tuple[AsyncDatabase, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import time
@@ -12,6 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from fastkit.database._translate import translate
 from fastkit.errors import CommitUnknownError, ConcurrencyError, DeclarationError, LockTimeoutError
+
+log = logging.getLogger("fastkit.database")
 
 MOST_ATTEMPTS = 1000
 
@@ -57,6 +60,9 @@ class Attempts:
     """The count of one piece of work that is done again and again until it succeeds or is given up."""
 
     def __init__(self, retry: Retry, *, lock_timeouts: bool) -> None:
+        given: object = retry
+        if not isinstance(given, Retry):
+            raise DeclarationError(f"retry={given!r}: write Retry(attempts=...); Retry(1) repeats nothing.")
         self._retry = retry
         self._lock_timeouts = lock_timeouts
         self._start = time.monotonic()
@@ -74,6 +80,7 @@ class Attempts:
             error.add_note(f"Given up after {self._made} attempt(s) in {spent:.2f} s.")
             return None
         self._made += 1
+        log.info("A race was lost (%s): attempt %d begins in %.3f s.", type(error).__name__, self._made, pause)
         return pause
 
     def _may_help(self, error: BaseException) -> bool:

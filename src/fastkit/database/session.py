@@ -16,7 +16,7 @@ from sqlalchemy.util import immutabledict
 from fastkit.database._modes import SEVERAL_READS, SINGLE_READ, Mode
 from fastkit.database._refresh import found_by, read_afresh, refreshable
 from fastkit.database._session_life import OPEN_A_BLOCK, READ_ONLY, SessionLife
-from fastkit.database._statements import is_refresh, is_several, is_text, what_it_writes
+from fastkit.database._statements import is_refresh, is_several, is_text, what_it_ends, what_it_writes
 from fastkit.database._transaction import OpenTransaction
 from fastkit.errors import (
     ReadOnlyError,
@@ -284,6 +284,11 @@ class GuardedSession(SessionLife):
     def _check_open(self, transaction: OpenTransaction, statement: Executable, *, writes: str | None) -> None:
         transaction.refuse_if_doomed()
         if writes:
+            if is_text(statement) and (word := what_it_ends(statement, self.get_bind().dialect.name)):
+                raise UnitOfWorkError(
+                    f"A text that begins with {word} ends the transaction behind its unit: call commit() or rollback() "
+                    "of the unit, and run what cannot be in a transaction outside units of work."
+                )
             if isinstance(statement, ExecutableDDLElement) and self.get_bind().dialect.name in {"mariadb", "mysql"}:
                 raise UnitOfWorkError("MariaDB commits by itself when it runs DDL: run it outside units of work.")
             if transaction.mode.read_only and not is_text(statement):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from fastkit.errors import DeclarationError
@@ -31,8 +32,8 @@ class Timeouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             seconds = getattr(self, field.name)
-            if not isinstance(seconds, int | float) or not seconds > 0:
-                raise DeclarationError(f"The {field.name} timeout is a number of seconds above zero.")
+            if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+                raise DeclarationError(f"The {field.name} timeout is a number of seconds above zero, and finite.")
 
     @property
     def statement_ms(self) -> int:

@@ -44,6 +44,10 @@ def install(
         DeclarationError: A unit and its database are of different colours, or the app has started.
     """
     for unit, database in units.items():
+        given: object = unit
+        if not (isinstance(given, type) and issubclass(given, UnitOfWork | AsyncUnitOfWork)):
+            raise DeclarationError(f"install(app, {{Shop: database}}) takes classes of units of work, not {given!r}.")
+        unit._refuse_database(database)  # noqa: SLF001 - no name for apps
         if not is_database_for(unit, database):
             raise DeclarationError(
                 f"{unit.__name__} and its {type(database).__name__} do not go together: "

@@ -15,7 +15,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from fastkit.database import AsyncDatabase, Database
+from fastkit.database import REQUEST, AsyncDatabase, Database
+from fastkit.database import Request as RequestOwner
 from fastkit.errors import DeclarationError, PoolTimeoutError
 from fastkit.uow import AsyncBlock, AsyncUnitOfWork, Block, BlockOptions, Status, UnitOfWork
 
@@ -125,6 +126,7 @@ def _provider(unit: Any) -> Callable[..., Any]:
         if (unit, database) in shared:
             yield shared[unit, database]
             return
+        REQUEST.set(REQUEST.get() or RequestOwner())
         async with _admitted(connection, database):
             with unit.serving(database) as shared[unit, database]:
                 yield shared[unit, database]
@@ -194,7 +196,10 @@ async def _admitted(connection: HTTPConnection, database: Database) -> AsyncGene
         with anyio.fail_after(database.timeouts.pool):
             await limiter.acquire()
     except TimeoutError:
-        raise PoolTimeoutError("This request waited too long for its turn; all connections are in use.") from None
+        raise PoolTimeoutError(
+            "This request waited too long for its turn: as many sync requests are served as the pool has connections. "
+            "Look for `def` endpoints that take long, or raise pool_size of the Database."
+        ) from None
     connection.scope[_ADMITTED] = True
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -49,7 +50,7 @@ def _ready(schema: Any, model: Any) -> Ready[Any]:
         plan,
         by_key=plan.statement.where(*(key == bindparam(f"key_{number}") for number, key in enumerate(keys))),
         page=plan.statement.order_by(*keys).limit(size).offset(offset),
-        models=TypeAdapter(list[schema]),
+        models=TypeAdapter(GenericAlias(list, (schema,))),
     )
 
 

@@ -115,4 +115,6 @@ class Announcements(UnitState):
 
 def _hooks_for(handlers: EventHandlers, event: object) -> Iterator[Hook]:
     for handler in handlers.after(event):
-        yield Hook(partial(handler.call, event), str(handler), handler.timeout or HOOK_TIMEOUT)
+        yield Hook(
+            partial(handler.call, event), f"{handler} of {type(event).__name__}", handler.timeout or HOOK_TIMEOUT
+        )

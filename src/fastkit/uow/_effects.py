@@ -15,13 +15,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import Unpack
 
+from fastkit._calls import awaited, refuse_awaitable
 from fastkit.database import Asked, GuardedSession, Retry
 from fastkit.database.retry import Attempts
 from fastkit.errors import StatementTimeoutError
 from fastkit.uow._life import UnitLife
 from fastkit.uow._shield import DeadlinePassedError, shielded
 from fastkit.uow._state import Phase
-from fastkit.uow.hooks import refuse_awaitable
 
 log = logging.getLogger("fastkit.uow")
 
@@ -53,7 +53,7 @@ class Effects(UnitLife):
             while True:
                 try:
                     with self.begin(**options):
-                        return work()
+                        return refuse_awaitable(work(), "What is to be run")
                 except BaseException as error:
                     if self._is_decided or (pause := attempts.next_pause(error)) is None:
                         raise
@@ -117,7 +117,7 @@ class AsyncEffects(UnitLife):
             while True:
                 try:
                     async with self.begin(**options):
-                        return await work()
+                        return await awaited(work(), "What is to be run")
                 except BaseException as error:
                     if self._is_decided or (pause := attempts.next_pause(error)) is None:
                         raise

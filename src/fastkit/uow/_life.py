@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
-from fastkit.database import OpenTransaction
+from fastkit.database import REQUEST, OpenTransaction
 from fastkit.errors import (
     BlockMismatchError,
     CannotConnectError,
@@ -64,8 +64,9 @@ class UnitLife(Savepoints, Announcements):
             self._phase, self._outcome = Phase.OPEN, ACTIVE
             me = self._me()
             self._owner = me if options.bound else None
-            if options.bound or self._is_async:  # the thread of an unbound block serves others before its end
-                self._database.ledger.opened(self, me)
+            # The thread of an unbound sync block serves others before its end.
+            if holder := me if options.bound or self._is_async else REQUEST.get():
+                self._database.ledger.opened(self, holder)
         self._depth += 1
 
     # -- ending
@@ -146,6 +147,7 @@ class UnitLife(Savepoints, Announcements):
         self._outcome = outcome
         if self._phase is Phase.OPEN:
             self._phase = Phase.OVER
+            self._database.ledger.closed(self)
         if outcome.status is Status.ROLLED_BACK:
             self._hooks = []
 
@@ -163,7 +165,6 @@ class UnitLife(Savepoints, Announcements):
         finally:
             if guarded is self._guarded:  # and not given up in the meantime
                 self._phase, self._owner = self._at_rest, None
-                self._database.ledger.closed(self)
             if self._at_rest is Phase.CLOSED:
                 guarded.close_for_good(self._closed_for_good)
 
@@ -242,6 +243,11 @@ class UnitLife(Savepoints, Announcements):
             raise BlockMismatchError(
                 "Asked to retry inside an open block: only a whole transaction can run again. "
                 "Ask for it where the outermost block is opened."
+            )
+        if self._database.ledger.is_held_here():
+            raise BlockMismatchError(
+                "Another block is open here: this work would run in a transaction of its own, wait for what that block "
+                "has locked, and take a second connection while it keeps one. Run it before that block, or after it."
             )
         adopted = self._phase is Phase.NEW
         if adopted:

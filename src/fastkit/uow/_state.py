@@ -73,8 +73,8 @@ class UnitState:
     def __init__(self, database: Database | AsyncDatabase, *, confirm_commit: bool | None = None) -> None:
         self._database = database
         self._confirms = self._confirms_commits if confirm_commit is None else confirm_commit
-        if self._confirms and database.dialect_name in {"mariadb", "mysql"}:
-            raise DeclarationError("confirm_commit=True: MariaDB cannot be asked whether a transaction was committed.")
+        if self._confirms:
+            refuse_confirmation(database)
         self._phase = Phase.NEW
         self._at_rest = Phase.CLOSED
         self._depth = 0
@@ -82,6 +82,17 @@ class UnitState:
         self._outcome = ACTIVE
         self._hooks: list[Hook] = []
         self._savepoints: list[Any] = []
+
+    @classmethod
+    def _refuse_database(cls, database: Database | AsyncDatabase) -> None:
+        """
+        Refuse a database on which these units could not do what their class asks for; told when an app is put together.
+
+        Raises:
+            DeclarationError: Commits are to be confirmed, and it cannot be asked.
+        """
+        if cls._confirms_commits:
+            refuse_confirmation(database)
 
     @property
     def outcome(self) -> Outcome:
@@ -108,9 +119,11 @@ class UnitState:
         return self._guarded.open_transaction
 
     def _refuse_unless_alive(self) -> None:
-        name = type(self).__name__
         if self._phase is Phase.NEW:
-            raise UnitClosedError(f"This {name} was not opened yet: use it inside `with {name}(database) as shop:`.")
+            name, opened = type(self).__name__, "async with" if self._is_async else "with"
+            raise UnitClosedError(
+                f"This {name} was not opened yet: use it inside `{opened} {name}(database) as shop:`."
+            )
         if self._phase is Phase.CLOSED:
             raise UnitClosedError(self._closed_for_good())
 
@@ -149,6 +162,17 @@ class UnitState:
             raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
         self._refuse_other_task(f"call {call}")
         self._guarded.refuse_if_busy()
+
+
+def refuse_confirmation(database: Database | AsyncDatabase) -> None:
+    """
+    Refuse to confirm commits where the database cannot say what became of them.
+
+    Raises:
+        DeclarationError: It is MariaDB or MySQL.
+    """
+    if database.dialect_name in {"mariadb", "mysql"}:
+        raise DeclarationError("confirm_commit=True: MariaDB cannot be asked whether a transaction was committed.")
 
 
 def names_of(objects: Sequence[object]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from fastkit._calls import refuse_awaitable
 from fastkit.errors import DeclarationError, HookError
 from fastkit.events import Handler, check_timeout
 
@@ -149,16 +150,3 @@ def _cancellations() -> int:
     except RuntimeError:  # a thread without an event loop
         return 0
     return task.cancelling() if task is not None else 0
-
-
-def refuse_awaitable(answer: object, name: str) -> None:
-    """
-    Refuse what a plain function of a sync unit of work returned, if somebody would have to await it.
-
-    Raises:
-        TypeError: It would never have run.
-    """
-    if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()  # or Python warns that nobody awaited it
-        raise TypeError(f"{name} returned an awaitable, which nobody awaits in a sync unit of work.")

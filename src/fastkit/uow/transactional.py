@@ -89,8 +89,8 @@ def _unit_in(args: tuple[Any, ...], more: dict[str, Any], function: Callable[...
     unit = first if isinstance(first, UnitOfWork | AsyncUnitOfWork) else getattr(first, "uow", None)
     if not isinstance(unit, kind):
         raise DeclarationError(
-            f"{_name(function)} is @transactional, so its first argument is an {kind.__name__} or has one as `uow`; "
-            f"this is {type(first).__name__}."
+            f"{_name(function)} is @transactional, so its first argument is a unit of work or has one as `uow`; "
+            f"this is {type(first).__name__}. `def` takes a UnitOfWork, `async def` an AsyncUnitOfWork."
         )
     return unit
 
