@@ -53,6 +53,9 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[object] = []
 
+    def __reduce__(self) -> tuple[type[Recorder], tuple[()]]:
+        return Recorder, ()  # what was recorded here is told here, and not by a copy
+
     def serves(self, entity: object) -> bool:
         """Return whether what this entity records belongs here."""
         return True

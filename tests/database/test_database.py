@@ -20,6 +20,7 @@ from sqlalchemy.util import greenlet_spawn
 from bookshop.models import Author, Base
 from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Timeouts
 from fastkit.errors import CannotConnectError, DatabaseClosedError, DeclarationError, PoolTimeoutError, UnitClosedError
+from fastkit.uow import Status
 
 pytestmark = pytest.mark.anyio
 
@@ -336,7 +337,7 @@ async def test_a_pool_that_keeps_nothing_is_drained_too(world: World) -> None:
     await database.close()
     await task
 
-    assert str(shop.outcome.status) == "committed"
+    assert shop.outcome.status is Status.COMMITTED
     assert database.checked_out == 0
 
 

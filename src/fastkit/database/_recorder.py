@@ -8,7 +8,7 @@ from weakref import ref
 
 from sqlalchemy.orm.attributes import instance_state
 
-from fastkit.errors import DeclarationError
+from fastkit.errors import DeclarationError, UnitOfWorkError
 from fastkit.events import EventHandlers, Recorder, RecordsEvents, exchange, recorded
 
 if TYPE_CHECKING:
@@ -106,3 +106,10 @@ class SessionRecorder(Recorder):
                 "class Shop(UnitOfWork, events=handlers)."
             )
         self._handlers.refuse_unhandled(type(event))
+        session: Any = self._session()
+        transaction = session.open_transaction if session is not None else None
+        if transaction is not None and transaction.committing:
+            raise UnitOfWorkError(
+                f"{type(event).__name__} was recorded while the commit was under way, after the handlers have run: "
+                "nobody would hear of it. Record it before, or in a before_flush listener."
+            )

@@ -48,7 +48,10 @@ def read_afresh(session: Session, states: Iterable[InstanceState[Any]]) -> Gener
 def refreshable(state: InstanceState[Any]) -> dict[str, Any]:
     """Return the loaded columns that were not modified, with their values; the key is not among them."""
     mapper, loaded, modified = state.mapper, state.dict, state.committed_state
-    keys = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+    kept = [*mapper.primary_key]
+    if modified and mapper.version_id_col is not None:
+        kept.append(mapper.version_id_col)  # or a change that rests on old values would pass for a new one
+    keys = {mapper.get_property_by_column(column).key for column in kept}
     return {
         name: loaded[name]
         for name in mapper.column_attrs.keys()  # noqa: SIM118 - not a dict

@@ -189,7 +189,8 @@ class SessionLife(Session):
         transaction = self.open_transaction
         if transaction is None:
             return
-        loaded = {state: set(state.dict) for state in self.identity_map.all_states()}
+        gone = (instance_state(entity) for entity in transaction.gone)
+        loaded = {state: set(state.dict) for state in (*self.identity_map.all_states(), *gone)}
         lost = transaction.cause_of_doom is not None and not transaction.in_savepoint
         try:
             if self._is_of_parent:

@@ -35,13 +35,13 @@ def what_it_writes(statement: Any, execution_options: Mapping[str, Any]) -> str 
     return "textual statement" if is_text(statement) and not marked else None
 
 
-_BEFORE = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|;)*"
+_BEFORE = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|#[^\n]*\n|;)*"
 _ENDS = re.compile(
     _BEFORE + r"(COMMIT|ROLLBACK(?!\s+TO)|ABORT|END|BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE | re.DOTALL
 )
 _ENDS_ON_MARIADB = re.compile(
     _BEFORE + r"(CREATE(?!\s+TEMPORARY)|ALTER|DROP(?!\s+TEMPORARY)|TRUNCATE|RENAME|LOCK\s+TABLES|GRANT|REVOKE"
-    r"|ANALYZE\s+TABLE|OPTIMIZE|REPAIR|SET\s+(?:SESSION\s+|@@(?:session\.)?)?AUTOCOMMIT)\b",
+    r"|ANALYZE\s+(?:\w+\s+)?TABLE|CHECK\s+TABLE|OPTIMIZE|REPAIR|FLUSH|UNLOCK|CACHE\s+INDEX|LOAD\s+INDEX|SET\s+(?:SESSION\s+|@@(?:session\.)?)?AUTOCOMMIT)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -78,4 +78,4 @@ def is_several(options: Mapping[str, Any]) -> bool:
 def is_refresh(options: Mapping[str, Any]) -> bool:
     """Return whether SQLAlchemy itself loads what an object of the session lacks."""
     loads = options.get("_sa_orm_load_options")
-    return loads is not None and bool(loads._refresh_state or loads._lazy_loaded_from)  # noqa: SLF001 - no public word
+    return loads is not None and bool(loads._refresh_state)  # noqa: SLF001 - no public word

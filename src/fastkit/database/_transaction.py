@@ -75,6 +75,9 @@ class OpenTransaction:
             kind = (verb, state.class_)
             self._counts[kind] = self._counts.get(kind, 0) + 1
             self._written.append(ref(state))
+        self._prune()
+
+    def _prune(self) -> None:
         if len(self._written) >= self._prune_at:
             self._written = [each for each in self._written if each() is not None]
             self._prune_at = PRUNE_AT + 2 * len(self._written)
@@ -151,7 +154,9 @@ class OpenTransaction:
         if rolled_back:
             self._counts, self._written = counts, written
         else:
-            self._written = written + self._written
+            written.extend(self._written)  # in place: a block may have a million savepoints
+            self._written = written
+            self._prune()
         if self.in_savepoint:
             self.cause_of_doom, self.in_savepoint = None, False
 

@@ -42,6 +42,10 @@ class Ready(Generic[B]):
     models: TypeAdapter[list[B]]
 
 
+def _list_of(schema: Any) -> Any:
+    return GenericAlias(list, (schema,))
+
+
 @cache
 def _ready(schema: Any, model: Any) -> Ready[Any]:
     plan, keys = plan_of(schema, model), selection_of(model).primary_key
@@ -50,7 +54,7 @@ def _ready(schema: Any, model: Any) -> Ready[Any]:
         plan,
         by_key=plan.statement.where(*(key == bindparam(f"key_{number}") for number, key in enumerate(keys))),
         page=plan.statement.order_by(*keys).limit(size).offset(offset),
-        models=TypeAdapter(GenericAlias(list, (schema,))),
+        models=TypeAdapter(_list_of(schema)),
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from fastkit.errors import EventLoopError
 from fastkit.events import EventHandlers
+from fastkit.uow._frames import frame_at
 from fastkit.uow._state import Phase, UnitState
 from fastkit.uow.hooks import HOOK_TIMEOUT, Hook, HookRun, hook_of
 from fastkit.uow.outcome import Outcome, Status
@@ -70,7 +71,7 @@ class Announcements(UnitState):
     @contextmanager
     def _handling(self) -> Generator[None]:
         """Treat the handlers as a nested block: their commit() flushes, and their errors doom the transaction."""
-        self._depth += 1
+        self._entered(frame_at())  # a frame that leaves nothing
         try:
             yield
         except BaseException as error:
@@ -78,7 +79,9 @@ class Announcements(UnitState):
                 self._transaction.doom(error)
             raise
         finally:
-            self._depth -= 1
+            if self._depth:
+                self._depth -= 1
+                self._frames.pop()
 
     @property
     def _is_outermost(self) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from types import FrameType
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -60,7 +61,9 @@ class Effects(UnitLife):
                 self._start_over()
                 time.sleep(pause)
 
-    def _exit(self, error: BaseException | None, *, commits: bool) -> None:
+    def _exit(self, error: BaseException | None, frame: FrameType, *, commits: bool) -> None:
+        if not self._leaves(frame):
+            return
         try:
             self._call_handlers(commits=commits and error is None)
         except BaseException as failure:
@@ -94,6 +97,8 @@ class AsyncEffects(UnitLife):
     """Same as `Effects`, but awaited; what ends a block is shielded from cancellation."""
 
     _is_async = True
+    _actor: object = None
+    _acting_for: object = None
 
     def begin(self, **options: Unpack[Asked]) -> AbstractAsyncContextManager[Any]:
         """Same as `Effects.begin`, but entered with `async with`."""
@@ -109,7 +114,8 @@ class AsyncEffects(UnitLife):
         self._guarded = cast("GuardedSession", self._async_session.sync_session)
 
     def _me(self) -> object:
-        return asyncio.current_task()
+        task = asyncio.current_task()
+        return self._acting_for if task is self._actor else task
 
     async def _repeat(self, work: Callable[[], Awaitable[T]], retry: Retry, options: Asked) -> T:
         with self._repeating():
@@ -124,7 +130,9 @@ class AsyncEffects(UnitLife):
                 self._start_over()
                 await asyncio.sleep(pause)
 
-    async def _exit(self, error: BaseException | None, *, commits: bool) -> None:
+    async def _exit(self, error: BaseException | None, frame: FrameType, *, commits: bool) -> None:
+        if not self._leaves(frame):
+            return
         try:
             await self._call_handlers(commits=commits and error is None)
         except BaseException as failure:
@@ -134,8 +142,11 @@ class AsyncEffects(UnitLife):
         try:
             leave = partial(self._leave, error, commits=commits)
             await self._shielded(leave, committing=commits and error is None)
-        except BaseException:
+        except asyncio.CancelledError:
             self._skip_hooks()
+            raise
+        except BaseException:
+            await self._run_hooks()  # of a listener of the app, after the commit: same as in a sync unit
             raise
         finally:
             self._part_if_abandoned()
@@ -160,13 +171,13 @@ class AsyncEffects(UnitLife):
             finally:
                 self._collect(run, outcome)
 
-    async def _open_savepoint(self) -> None:
-        await self._async_session.run_sync(lambda _: self._enter_savepoint())
+    async def _open_savepoint(self, frame: FrameType) -> None:
+        await self._async_session.run_sync(lambda _: self._enter_savepoint(frame))
 
-    async def _close_savepoint(self, error: BaseException | None) -> None:
+    async def _close_savepoint(self, error: BaseException | None, frame: FrameType) -> None:
         transaction = self._guarded.open_transaction
         try:
-            await self._uncut(partial(self._leave_savepoint, self._take_savepoint(), error))
+            await self._uncut(partial(self._leave_savepoint, self._take_savepoint(frame), error))
         except DeadlinePassedError as deadline:
             late = StatementTimeoutError("The database did not answer before the commit deadline.")
             if transaction is not None:
@@ -197,11 +208,14 @@ class AsyncEffects(UnitLife):
         """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
         session, guarded = self._async_session, self._guarded
         connections = guarded.connections
-        if not (guarded.in_transaction() or guarded.is_busy) and guarded.is_clean:
+        if not (guarded.in_transaction() or guarded.is_busy or guarded.dispatch.before_commit) and guarded.is_clean:
             work()
             return
 
+        caller = self._me()
+
         async def settle_and_work() -> None:
+            self._actor, self._acting_for = asyncio.current_task(), caller  # for listeners that call the unit
             patience = time.monotonic() + PATIENCE
             # whoever is at work has no event to set
             while guarded.is_settling or (guarded.is_busy and time.monotonic() < patience):  # noqa: ASYNC110

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from types import FrameType
 
 from sqlalchemy.exc import DBAPIError
 
@@ -49,7 +50,7 @@ class UnitLife(Savepoints, Announcements):
 
     # -- opening
 
-    def _enter(self, options: BlockOptions) -> None:
+    def _enter(self, options: BlockOptions, frame: FrameType) -> None:
         if self._phase is not Phase.NEW:
             self._refuse_unless_alive()
         if self._phase is Phase.OVER:
@@ -67,7 +68,7 @@ class UnitLife(Savepoints, Announcements):
             # The thread of an unbound sync block serves others before its end.
             if holder := me if options.bound or self._is_async else REQUEST.get():
                 self._database.ledger.opened(self, holder)
-        self._depth += 1
+        self._entered(frame)
 
     # -- ending
 
@@ -125,6 +126,8 @@ class UnitLife(Savepoints, Announcements):
         if not self._guarded.is_abandoned:
             return
         self._depth, self._phase, self._owner = 0, self._at_rest, None
+        self._left_open += self._frames
+        self._frames, self._savepoints = [], []
         self._database.ledger.closed(self)
         if self._phase is not Phase.CLOSED:
             self._start_over()
@@ -156,6 +159,8 @@ class UnitLife(Savepoints, Announcements):
     def _leave(self, error: BaseException | None, *, commits: bool) -> None:
         """Leave a block; the outermost one rolls back what was not committed."""
         guarded = self._guarded
+        if not self._depth:
+            return  # given up already: the end of a block inside it missed its deadline
         self._depth -= 1
         if self._depth:
             self._leave_nested(error, commits=commits)

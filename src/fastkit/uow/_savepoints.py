@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from types import FrameType
 
 from sqlalchemy.orm import SessionTransaction
 
@@ -36,24 +37,26 @@ class OpenSavepoint:
 class Savepoints(UnitState):
     """What a unit of work does about savepoints."""
 
-    def _enter_savepoint(self) -> None:
+    def _enter_savepoint(self, frame: FrameType) -> None:
         self._refuse_unless_open("savepoint()")
         transaction = self._guarded.open_savepoint()
-        self._depth += 1
+        self._entered(frame)
         self._savepoints.append(
             OpenSavepoint(transaction, self._depth, len(self._hooks), len(self._guarded.events)),
         )
 
-    def _take_savepoint(self) -> OpenSavepoint:
-        """Return the innermost savepoint, which is being left."""
+    def _take_savepoint(self, frame: FrameType) -> OpenSavepoint | None:
+        """Return the innermost savepoint, which is being left; None if it was given up."""
+        if not self._leaves(frame) or not self._depth:
+            return None
         self._depth -= 1
         savepoint: OpenSavepoint = self._savepoints.pop()
         return savepoint
 
-    def _leave_savepoint(self, savepoint: OpenSavepoint, error: BaseException | None) -> None:
+    def _leave_savepoint(self, savepoint: OpenSavepoint | None, error: BaseException | None) -> None:
         """Keep what was done since if nothing went wrong; otherwise undo it, and see that nobody overlooks it."""
         transaction = self._transaction
-        if transaction is None:
+        if transaction is None or savepoint is None:
             return  # the deadline passed, or the owner ended: everything is rolled back already
         cause = transaction.cause_of_doom
         if cause is None and error is None:

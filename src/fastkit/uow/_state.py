@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import Enum, auto
+from types import FrameType
 from typing import Any, ClassVar
 
 from sqlalchemy import MetaData
@@ -16,6 +17,7 @@ from fastkit.errors import (
     OutsideBlockError,
     UncommittedChangesError,
     UnitClosedError,
+    UnitOfWorkError,
 )
 from fastkit.events import EventHandlers
 from fastkit.uow._declaration import declare_repositories, metadata_of
@@ -23,6 +25,12 @@ from fastkit.uow.hooks import Hook
 from fastkit.uow.outcome import Outcome, Status
 
 ACTIVE, COMMITTED, ROLLED_BACK, UNDECIDED = map(Outcome, Status)
+
+
+_LEFT_OPEN = (
+    "A nested block or savepoint is still open here, in a generator that was not finished: close it before, "
+    "`async with aclosing(books(shop)) as found:`."
+)
 
 
 class Phase(Enum):
@@ -82,6 +90,8 @@ class UnitState:
         self._outcome = ACTIVE
         self._hooks: list[Hook] = []
         self._savepoints: list[Any] = []
+        self._frames: list[FrameType] = []
+        self._left_open: list[FrameType] = []
 
     @classmethod
     def _refuse_database(cls, database: Database | AsyncDatabase) -> None:
@@ -139,6 +149,37 @@ class UnitState:
             raise ConcurrentUseError(
                 f"Only the task or thread that opened the block may {what}. Give each task a unit of its own."
             )
+
+    def _entered(self, frame: FrameType) -> None:
+        self._depth += 1
+        self._frames.append(frame)  # itself and not its id, which the next frame may get
+
+    def _leaves(self, frame: FrameType) -> bool:
+        """Note that a `with` in *frame* ends; return False if it was given up together with what is around it."""
+        if frame in self._left_open:
+            self._left_open.remove(frame)
+            return False
+        if frame in self._frames:  # it is not if an ExitStack entered it
+            self._give_up_inner(len(self._frames) - 1 - self._frames[::-1].index(frame))
+        if self._frames:
+            self._frames.pop()
+        return True
+
+    def _give_up_inner(self, position: int) -> None:
+        """Doom the transaction if blocks or savepoints that were opened inside the one that ends have not ended."""
+        inner = self._frames[position + 1 :]
+        if not inner:
+            return
+        del self._frames[position + 1 :]
+        self._left_open += inner
+        self._depth -= len(inner)
+        self._savepoints = [each for each in self._savepoints if each.depth <= self._depth]
+        if self._transaction is not None:
+            self._transaction.doom(UnitOfWorkError(_LEFT_OPEN), whole=True)
+
+    def _refuse_to_commit_around(self, frame: FrameType) -> None:
+        if frame in self._frames and self._frames[-1] is not frame:
+            raise UnitOfWorkError(_LEFT_OPEN)
 
     def _refuse_changes_made_outside(self) -> None:
         if self._phase is Phase.NEW:

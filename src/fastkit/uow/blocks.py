@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from fastkit.database import PLAIN as PLAIN_MODE
 from fastkit.database import Isolation, Mode
 from fastkit.errors import BlockMismatchError
+from fastkit.uow._frames import frame_at
 
 if TYPE_CHECKING:
     from fastkit.uow.unit_of_work import AsyncUnitOfWork, UnitOfWork
@@ -82,13 +83,13 @@ class Block(Generic[U]):
         self._options = options
 
     def __enter__(self) -> U:
-        self._unit._enter(self._options)  # noqa: SLF001 - a block is a part of its unit
+        self._unit._enter(self._options, frame_at(1))  # noqa: SLF001 - a block is a part of its unit
         return self._unit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unit._exit(error, commits=self._options.commits)  # noqa: SLF001 - same
+        self._unit._exit(error, frame_at(1), commits=self._options.commits)  # noqa: SLF001 - same
 
 
 class AsyncBlock(Generic[A]):
@@ -99,13 +100,13 @@ class AsyncBlock(Generic[A]):
         self._options = options
 
     async def __aenter__(self) -> A:
-        self._unit._enter(self._options)  # noqa: SLF001 - a block is a part of its unit
+        self._unit._enter(self._options, frame_at(1))  # noqa: SLF001 - a block is a part of its unit
         return self._unit
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._unit._exit(error, commits=self._options.commits)  # noqa: SLF001 - same
+        await self._unit._exit(error, frame_at(1), commits=self._options.commits)  # noqa: SLF001 - same
 
 
 class Savepoint(Generic[U]):
@@ -115,13 +116,13 @@ class Savepoint(Generic[U]):
         self._unit = unit
 
     def __enter__(self) -> U:
-        self._unit._enter_savepoint()  # noqa: SLF001 - a savepoint is a part of its unit
+        self._unit._enter_savepoint(frame_at(1))  # noqa: SLF001 - a savepoint is a part of its unit
         return self._unit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unit._leave_savepoint(self._unit._take_savepoint(), error)  # noqa: SLF001 - same
+        self._unit._leave_savepoint(self._unit._take_savepoint(frame_at(1)), error)  # noqa: SLF001 - same
 
 
 class AsyncSavepoint(Generic[A]):
@@ -131,10 +132,10 @@ class AsyncSavepoint(Generic[A]):
         self._unit = unit
 
     async def __aenter__(self) -> A:
-        await self._unit._open_savepoint()  # noqa: SLF001 - a savepoint is a part of its unit
+        await self._unit._open_savepoint(frame_at(1))  # noqa: SLF001 - a savepoint is a part of its unit
         return self._unit
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._unit._close_savepoint(error)  # noqa: SLF001 - same
+        await self._unit._close_savepoint(error, frame_at(1))  # noqa: SLF001 - same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from fastkit.database import Asked, AsyncDatabase, Database, GuardedSession, pla
 from fastkit.errors import DeclarationError
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.uow._effects import AsyncEffects, Effects
+from fastkit.uow._frames import frame_at
 from fastkit.uow.blocks import PLAIN, AsyncBlock, AsyncSavepoint, Block, BlockOptions, Savepoint
 
 
@@ -56,13 +58,13 @@ class UnitOfWork(Effects):
         return self._guarded
 
     def __enter__(self) -> Self:
-        self._enter(PLAIN)
+        self._enter(PLAIN, frame_at(1))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._exit(error, commits=False)
+        self._exit(error, frame_at(1), commits=False)
 
     def block(self, **options: Unpack[Asked]) -> Block[Self]:
         """
@@ -107,6 +109,7 @@ class UnitOfWork(Effects):
             CommitUnknownError: The connection was lost during COMMIT.
         """
         self._refuse_unless_open("commit()")
+        self._refuse_to_commit_around(frame_at(1))
         self._call_handlers(commits=True)
         try:
             self._commit()
@@ -164,13 +167,13 @@ class AsyncUnitOfWork(AsyncEffects):
         return self._async_session
 
     async def __aenter__(self) -> Self:
-        self._enter(PLAIN)
+        self._enter(PLAIN, frame_at(1))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._exit(error, commits=False)
+        await self._exit(error, frame_at(1), commits=False)
 
     def block(self, **options: Unpack[Asked]) -> AsyncBlock[Self]:
         """Same as `UnitOfWork.block`, but entered with `async with`."""
@@ -187,11 +190,15 @@ class AsyncUnitOfWork(AsyncEffects):
     async def commit(self) -> None:
         """Same as `UnitOfWork.commit`, but awaited."""
         self._refuse_unless_open("commit()")
+        self._refuse_to_commit_around(frame_at(1))
         await self._call_handlers(commits=True)
         try:
             await self._shielded(self._commit, committing=True)
-        except BaseException:
+        except asyncio.CancelledError:
             self._skip_hooks()
+            raise
+        except BaseException:
+            await self._run_hooks()  # of a listener of the app, after the commit: same as in a sync unit
             raise
         await self._run_hooks()
 
