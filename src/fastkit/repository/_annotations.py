@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -43,6 +43,12 @@ def is_constant(annotation: Any) -> bool:
     return get_origin(found) is Literal and len(get_args(found)) == 1
 
 
+def notes_of(annotation: Any) -> Iterator[Any]:
+    """Yield what is noted by Annotated, inside of an alias and of "or None" as well."""
+    for layer in _layers(annotation):
+        yield from getattr(layer, "__metadata__", ())
+
+
 def _element(annotation: Any) -> Any:
     """Return what is in the list, or None if it is none."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -53,11 +59,17 @@ def _element(annotation: Any) -> Any:
 
 def _unwrapped(annotation: Any) -> Any:
     """Return the annotation without Annotated, aliases and "or None"."""
+    return list(_layers(annotation))[-1]
+
+
+def _layers(annotation: Any) -> Iterator[Any]:
+    """Yield the annotation, what is in its outermost Annotated, alias or "or None", and so on."""
+    yield annotation
+    arguments = get_args(annotation)
     if isinstance(annotation, TypeAliasType) or hasattr(annotation, "__value__"):
-        return _unwrapped(annotation.__value__)
-    if get_origin(annotation) is Annotated:
-        return _unwrapped(get_args(annotation)[0])
-    if get_origin(annotation) in {Union, UnionType}:
-        others = [each for each in get_args(annotation) if each is not NoneType]
-        return _unwrapped(others[0]) if len(others) == 1 else annotation
-    return annotation
+        yield from _layers(annotation.__value__[arguments] if arguments else annotation.__value__)
+    elif get_origin(annotation) is Annotated:
+        yield from _layers(arguments[0])
+    elif get_origin(annotation) in {Union, UnionType}:
+        others = [each for each in arguments if each is not NoneType]
+        yield from _layers(others[0]) if len(others) == 1 else ()

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from sqlalchemy import Select
 from sqlalchemy.orm import RelationshipProperty, aliased, configure_mappers
 
-from fastkit.repository._links import Link, aggregate, is_many, ordering_of
-from fastkit.repository._places import Place, Step, mapper_of
+from fastkit.repository._links import Link, aggregate, is_many
+from fastkit.repository._places import Place, Step, mapper_of, places_of
 from fastkit.repository._plan import Child, Plan
 
 
@@ -58,6 +58,10 @@ class _Level:
         self.columns.append(expression)
         return len(self.columns) - 1
 
+    def places(self, expressions: Sequence[Any]) -> tuple[int, ...]:
+        """Select expressions, and return their places in the row."""
+        return tuple(map(self.column, expressions))
+
     def join(self, entity: Any, relation: RelationshipProperty[Any]) -> Any:
         """Join what a relation to one row leads to, once, however many fields take it; return its alias."""
         known = self.joins.get((entity, relation.key))
@@ -69,8 +73,7 @@ class _Level:
 
     def object_of(self, schema: type[BaseModel], entity: Any, path: tuple[Step, ...]) -> str:
         """Return the dictionary that a model is made of."""
-        places = [Place(schema, name, info) for name, info in schema.model_fields.items()]
-        values = [(place.name, self.value(place, entity, path)) for place in places]
+        values = [(place.name, self.value(place, entity, path)) for place in places_of(schema)]
         return "{" + ", ".join(f"{name!r}: {value}" for name, value in values if value is not None) + "}"
 
     def value(self, place: Place, entity: Any, path: tuple[Step, ...]) -> str | None:
@@ -96,8 +99,9 @@ class _Level:
             if is_many(relation):
                 return self.many(place, entity, relation, names[number:], path)
             entity = self.join(entity, relation)
-        if (known := mapper_of(entity).relationships.get(last)) is not None:
-            return self.related(place, entity, known, path)
+        if last in mapper_of(entity).relationships:
+            return self.related(place, entity, place.relation(entity, last), path)
+        place.check_single()
         return f"r[{self.column(place.attribute(entity, last))}]"
 
     def related(self, place: Place, entity: Any, relation: RelationshipProperty[Any], path: tuple[Step, ...]) -> str:
@@ -110,6 +114,7 @@ class _Level:
         inner = (*path, Step(schema, bounded=place.source.depth is not None))
         if is_many(relation):
             return self.many(place, entity, relation, (), inner)
+        place.check_single()
         target = self.join(entity, relation)
         presence = getattr(target, mapper_of(target).get_property_by_column(mapper_of(target).primary_key[0]).key)
         return f"None if r[{self.column(presence)}] is None else {self.object_of(schema, target, inner)}"
@@ -123,17 +128,17 @@ class _Level:
         path: tuple[Step, ...],
     ) -> str:
         """Return related values: those at the end of *rest*, or models; a statement of its own reads them."""
-        link = Link(relation)
+        link, (rows, each) = Link(relation), place.through(relation)
         level = _Level(link.target)
-        own_key = tuple(level.column(column) for column in link.own_key)
+        own_key, identity = level.places(link.own_key), level.places(link.identity)
         value = (
-            level.along(place, link.target, rest, path) if rest else level.object_of(path[-1].schema, link.target, path)
+            level.along(each, link.target, rest, path) if rest else level.object_of(path[-1].schema, link.target, path)
         )
-        key = tuple(self.column(column) for column in link.key_of(entity))
-        statement = link.limited(level.select(link), ordering_of(place, link), place.source.limit)
-        self.children.append(Child(level.plan(value, statement), key, own_key))
+        key = self.places(link.key_of(entity))
+        plan = level.plan(value, link.limited(level.select(link), rows))
+        self.children.append(Child(plan, key, own_key, identity))
         found = f"g[{len(self.children) - 1}].get({_tuple(key)})"
-        return f"{found} or []" if place.shape.is_many else f"({found} or [None])[0]"
+        return f"{found} or []" if relation.uselist else f"({found} or [{[] if each.shape.is_many else None}])[0]"
 
 
 def _tuple(places: tuple[int, ...]) -> str:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, UniqueConstraint, and_, bindparam, func, select, tuple_
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, aliased
+from sqlalchemy import (
+    ColumnElement,
+    PrimaryKeyConstraint,
+    Select,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, aliased
 
 from fastkit.repository._places import Place, about, mapper_of
 from fastkit.repository._plan import KEYS
@@ -26,6 +37,7 @@ class Link:
     Attributes:
         target: The related class, or an alias of it.
         own_key: What a related row is grouped by: the key of its parent.
+        identity: What it is told from others by, if the same one may come twice: both keys.
     """
 
     def __init__(self, relation: RelationshipProperty[Any]) -> None:
@@ -38,10 +50,10 @@ class Link:
             self.own_key = [getattr(self.target, _name(relation.mapper, remote)) for _, remote in pairs]
         else:
             self._parent = aliased(relation.parent)
-            if relation.mapper.common_parent(relation.parent):
-                self.target = aliased(relation.mapper)
+            self.target = aliased(relation.mapper)
             self._key = [_name(relation.parent, column) for column in relation.parent.primary_key]
             self.own_key = [getattr(self._parent, name) for name in self._key]
+        self.identity = [*self.own_key, *_primary_key(self.target)] if _repeats(relation) else []
 
     def key_of(self, entity: Any) -> Sequence[Any]:
         """Return what a row of the parent, which may be an alias, is known by."""
@@ -49,31 +61,40 @@ class Link:
 
     def lead(self, statement: Select[Any]) -> Select[Any]:
         """Return the statement for the parents whose keys are given."""
-        if self._parent is None:
-            statement = statement.select_from(self.target)
-        else:
-            step = getattr(self._parent, self.relation.key).of_type(self.target)
-            statement = statement.select_from(self._parent).join(step)
+        statement = statement.select_from(self.target)
+        if self._parent is not None:
+            between = () if self.relation.secondary is None else (self.relation.secondary,)
+            statement = statement.select_from(self._parent, *between)
+            statement = statement.where(*_relates(self._parent, self.target, self.relation))
         own: Any = self.own_key[0] if len(self.own_key) == 1 else tuple_(*self.own_key)
         return statement.where(own.in_(bindparam(KEYS, expanding=True)))
 
-    def limited(self, statement: Select[Any], ordering: Sequence[Any], limit: int | None) -> Select[Any]:
-        """Return the statement in this order, with at most so many rows for each parent."""
+    def limited(self, statement: Select[Any], place: Place) -> Select[Any]:
+        """Return the statement in the order that the field says, with at most so many rows for each parent."""
+        ordering, limit = self._ordering(place), place.source.limit
         if limit is None:
             return statement.order_by(*ordering)
-        number = func.row_number().over(partition_by=self.own_key, order_by=ordering)
-        *columns, place = statement.add_columns(number.label("place")).subquery("related").c
+        if self.identity and not place.source.ordering and _is_about_between(self.relation):
+            raise place.error(f"{self.relation} may give a row several times: a limit needs an order_by of the field")
+        rank = func.dense_rank().over(partition_by=self.own_key, order_by=ordering)
+        *columns, number = statement.add_columns(rank.label("place")).subquery("related").c
+        if len(columns) != len(statement.column_descriptions):
+            raise place.error("a composite attribute cannot be read with a limit: name its columns instead")
         outer: Select[Any] = Select(*columns)
-        return outer.where(place <= limit).order_by(place)
+        return outer.where(number <= limit).order_by(number)
 
+    def _ordering(self, place: Place) -> list[Any]:
+        """Return what the field says, or else the order of the relationship, and the primary key at last."""
+        keys = [self._sort_key(place, key) for key in place.source.ordering]
+        if not keys and self.relation.order_by:
+            keys = [about(self.target, key) for key in self.relation.order_by]
+        return [*keys, *_primary_key(self.target)]
 
-def ordering_of(place: Place, link: Link) -> list[Any]:
-    """Return the order of related rows: what the field says, or else the relationship, and the primary key at last."""
-    keys = [_sort_key(place, link, key) for key in place.source.ordering]
-    if not keys and link.relation.order_by:
-        keys = [about(link.target, key) for key in link.relation.order_by]
-    mapper = mapper_of(link.target)
-    return [*keys, *(getattr(link.target, _name(mapper, column)) for column in mapper.primary_key)]
+    def _sort_key(self, place: Place, key: Any) -> Any:
+        if not isinstance(key, str):
+            return about(self.target, key)
+        attribute = place.attribute(self.target, key.removeprefix("-"))
+        return attribute.desc() if key.startswith("-") else attribute
 
 
 def aggregate(place: Place, entity: Any) -> ColumnElement[Any]:
@@ -82,34 +103,64 @@ def aggregate(place: Place, entity: Any) -> ColumnElement[Any]:
     relations, last = (names, None) if place.source.aggregate == "count" else (names[:-1], names[-1])
     if not relations:
         raise place.error(f'name the relationship too, as in From.{place.source.aggregate}("reviews.stars")')
-    first = place.relation(entity, relations[0])
-    target = aliased(first.mapper)
-    statement = select(1).select_from(target).where(getattr(entity, first.key).of_type(target).expression)
-    for name in relations[1:]:
+    target, statement = entity, select(1)
+    for name in relations:
         relation = place.relation(target, name)
         source, target = target, aliased(relation.mapper)
-        statement = statement.join(getattr(source, name).of_type(target))
+        way = _way(source, target, relation)
+        statement = statement.select_from(target).where(way) if source is entity else statement.join(target, way)
     what = func.count() if last is None else _AGGREGATES[place.source.aggregate or ""](place.attribute(target, last))
     return statement.with_only_columns(what).correlate(entity).scalar_subquery()
 
 
 def is_many(relation: RelationshipProperty[Any]) -> bool:
     """Return whether a join would give several rows for one: it may lead to many, or nothing says that it does not."""
-    if relation.uselist:
+    if relation.uselist or relation.secondary is not None:
         return True
-    if relation.direction is not RelationshipDirection.ONETOMANY:
-        return relation.secondary is not None
+    mapper = relation.mapper
+    return not _is_one(relation, set(mapper.primary_key), *chain.from_iterable(map(_keys, mapper.tables)))
+
+
+def _repeats(relation: RelationshipProperty[Any]) -> bool:
+    """Return whether the table between may name the same two rows several times."""
+    return relation.secondary is not None and not _is_one(relation, *_keys(relation.secondary))
+
+
+def _is_about_between(relation: RelationshipProperty[Any]) -> bool:
+    """Return whether the order of the relation is about the table between."""
+    between: Any = relation.secondary
+    return any(between.is_derived_from(each) for each in select(*(relation.order_by or ())).get_final_froms())
+
+
+def _is_one(relation: RelationshipProperty[Any], *keys: set[Any]) -> bool:
+    """Return whether the relation compares all columns of a key."""
     remote = {each for _, each in relation.local_remote_pairs or []}
-    return not any(unique <= remote for unique in _unique_columns(relation.mapper))
+    return any(key and key <= remote for key in keys)
 
 
-def _unique_columns(mapper: Mapper[Any]) -> Iterator[set[Any]]:
-    yield set(mapper.primary_key)
-    for table in mapper.tables:
-        for constraint in getattr(table, "constraints", ()):
-            if isinstance(constraint, UniqueConstraint):
-                yield set(constraint.columns)
-        yield from ({column} for column in table.columns if getattr(column, "unique", False))
+def _keys(table: Any) -> Iterator[set[Any]]:
+    """Yield the columns of which a table has no two equal rows; a join has none."""
+    for each in getattr(table, "constraints", ()):
+        if isinstance(each, PrimaryKeyConstraint | UniqueConstraint):
+            yield set(each.columns)
+    for index in getattr(table, "indexes", ()):
+        if index.unique and not index.kwargs:  # such as postgresql_where: unique among some rows
+            yield set(index.columns)
+
+
+def _relates(parent: Any, target: Any, relation: RelationshipProperty[Any]) -> Sequence[Any]:
+    """Return what relates two aliases; a table between by its own name, for an order that is about it."""
+    if relation.secondary is None:
+        return [getattr(parent, relation.key).of_type(target).expression]
+    return [about(parent, relation.primaryjoin), about(target, relation.secondaryjoin)]
+
+
+def _way(entity: Any, target: Any, relation: RelationshipProperty[Any]) -> Any:
+    """Return what a row of the target is related to one of the entity by, true once however often it is."""
+    if relation.secondary is None or not _repeats(relation):
+        return getattr(entity, relation.key).of_type(target)
+    between = select(1).select_from(relation.secondary).where(*_relates(entity, target, relation))
+    return between.correlate_except(relation.secondary).exists()
 
 
 def _is_by_foreign_key(relation: RelationshipProperty[Any]) -> bool:
@@ -123,11 +174,9 @@ def _is_by_foreign_key(relation: RelationshipProperty[Any]) -> bool:
     return bool(plain.compare(relation.primaryjoin))
 
 
-def _sort_key(place: Place, link: Link, key: Any) -> Any:
-    if not isinstance(key, str):
-        return about(link.target, key)
-    attribute = place.attribute(link.target, key.removeprefix("-"))
-    return attribute.desc() if key.startswith("-") else attribute
+def _primary_key(entity: Any) -> list[Any]:
+    mapper = mapper_of(entity)
+    return [getattr(entity, _name(mapper, column)) for column in mapper.primary_key]
 
 
 def _name(mapper: Any, column: Any) -> str:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import cached_property
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUndefinedAnnotation, RootModel
 from pydantic.fields import FieldInfo
 from sqlalchemy import ColumnElement, inspect, select
-from sqlalchemy.exc import ArgumentError, InvalidRequestError
+from sqlalchemy.ext.associationproxy import AssociationProxy
 from sqlalchemy.orm import Mapper, RelationshipProperty
 from sqlalchemy.orm.util import AliasedInsp
 from sqlalchemy.sql.util import ClauseAdapter
 
 from fastkit.errors import DeclarationError
-from fastkit.repository._annotations import Shape, is_constant, shape_of
+from fastkit.repository._annotations import is_constant, notes_of, shape_of
 from fastkit.schemas import From
 
 
@@ -28,22 +29,21 @@ class Step(NamedTuple):
 
 
 class Place:
-    """One field of a response model, while it is looked for in a mapped class."""
+    """
+    One field of a response model, while it is looked for in a mapped class.
+
+    Attributes:
+        source: Where the field comes from: what it says, or the attribute of its own name.
+        shape: What the field can hold.
+    """
 
     def __init__(self, schema: type[BaseModel], name: str, info: FieldInfo) -> None:
         self.schema = schema
         self.name = name
         self._info = info
-
-    @cached_property
-    def source(self) -> From:
-        """Return where the field comes from: what it says, or the attribute of its own name."""
-        return next((each for each in self._info.metadata if isinstance(each, From)), From(self.name))
-
-    @cached_property
-    def shape(self) -> Shape:
-        """Return what the field can hold."""
-        return shape_of(self._info.annotation)
+        notes = (*info.metadata, *notes_of(info.annotation))
+        self.source = next((each for each in notes if isinstance(each, From)), From(name))
+        self.shape = shape_of(info.annotation)
 
     @property
     def is_constant(self) -> bool:
@@ -59,6 +59,23 @@ class Place:
         """Return the error that names the field."""
         return DeclarationError(f"{self.schema.__name__}.{self.name}: {what}.")
 
+    def through(self, relation: RelationshipProperty[Any]) -> tuple[Place, Place]:
+        """Return the field as it is about the rows that a relation gives, and as it is about what is in each."""
+        if relation.uselist and not self.shape.is_many:
+            raise self.error(
+                f"{relation} gives many {_owner(relation.mapper)}: a field that is a list can hold them, as in "
+                "list[...], if no other relation on its path gives many; nest a response model for each"
+            )
+        plain = copy(self)
+        plain.source = replace(self.source, order_by=(), limit=None)
+        plain.shape = replace(self.shape, is_many=False)
+        return (self, plain) if relation.uselist else (plain, self)
+
+    def check_single(self) -> None:
+        """Refuse an order and a limit for what is no list."""
+        if self.source.ordering or self.source.limit is not None:
+            raise self.error("order_by and limit are for a list of related rows")
+
     # -- in a mapped class
 
     def relation(self, entity: Any, name: str) -> RelationshipProperty[Any]:
@@ -67,7 +84,10 @@ class Place:
         if name not in mapper.relationships:
             what = "is no relationship" if name in mapper.all_orm_descriptors else "does not exist"
             raise self.error(f"{_owner(mapper)}.{name} {what}{nearest(name, mapper.relationships.keys())}")
-        return mapper.relationships[name]
+        relation = mapper.relationships[name]
+        if relation.entity is not relation.mapper:
+            raise self.error(f"{relation} leads to an alias of a class, which is not read; a scalar subquery can be")
+        return relation
 
     def shape_for(self, relation: RelationshipProperty[Any]) -> type[BaseModel]:
         """Return the response model that the field holds, as one or as a list of them, as the relation gives them."""
@@ -75,7 +95,8 @@ class Place:
         if schema is None or self.shape.is_many is not many:
             gives = f"{relation} gives {'many' if many else 'one'} {_owner(relation.mapper)}"
             raise self.error(
-                f"{gives}: annotate it with a response model, {'as in list[...]' if many else 'not a list'}, "
+                f"{gives}: annotate it with a response model, "
+                f"{'as in list[...], not a union' if many else 'not a list or a union'}, "
                 f'or name a column of it, as in From("{relation.key}.{relation.mapper.column_attrs.keys()[0]}")'
             )
         return schema
@@ -94,16 +115,29 @@ class Place:
         try:
             found = getattr(entity, name)
             select(found)
-        except (ArgumentError, InvalidRequestError, TypeError, AttributeError) as error:
-            raise self.error(
-                f"{_owner(mapper)}.{name} gives no SQL expression; a hybrid property needs @{name}.inplace.expression"
-            ) from error
+        except Exception as error:  # a hybrid property is Python of the model: it may raise anything
+            raise self._no_expression(mapper, name) from error
+        if not _is_expression(found) or isinstance(getattr(found, "property", None), RelationshipProperty):
+            raise self._no_expression(mapper, name)
         return found
+
+    def _no_expression(self, mapper: Mapper[Any], name: str) -> DeclarationError:
+        """Return the error that says what to write instead of an attribute that gives no expression."""
+        attribute, known = f"{_owner(mapper)}.{name}", mapper.all_orm_descriptors[name]
+        if isinstance(known, AssociationProxy):
+            path = f"{known.target_collection}.{known.value_attr}"
+            return self.error(f'{attribute} is an association proxy: name its path, as in From("{path}")')
+        if name in mapper.synonyms:
+            path = mapper.synonyms[name].name
+            return self.error(f'{attribute} is a synonym of a relationship: name that, as in From("{path}")')
+        if name in mapper.relationships:
+            return self.error(f"{attribute} is a relationship: name a column of it")
+        return self.error(f"{attribute} gives no SQL expression; a hybrid property needs @{name}.inplace.expression")
 
     def expression(self, entity: Any) -> Any:
         """Return the expression that the field names, about an alias if the entity is one."""
         mapper, expression = mapper_of(entity), self.source.source
-        if not isinstance(expression, ColumnElement) and not hasattr(expression, "__clause_element__"):
+        if not _is_expression(expression):
             kind = type(expression).__name__
             raise self.error(f"From() takes a path, or a SQL expression such as Book.price * Book.stock, not {kind}")
         froms = select(expression).get_final_froms()
@@ -128,6 +162,21 @@ class Place:
         )
 
 
+def places_of(schema: type[BaseModel]) -> list[Place]:
+    """Return the fields of a response model, whose annotations may name what was defined after it."""
+    if issubclass(schema, RootModel):
+        raise DeclarationError(
+            f"{schema.__name__}.root: a RootModel is one value, and has no fields; it can be that of a field."
+        )
+    try:
+        schema.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise DeclarationError(
+            f"{schema.__name__}: {error.message}. Define it before the response model is read."
+        ) from error
+    return [Place(schema, name, info) for name, info in schema.model_fields.items()]
+
+
 def mapper_of(entity: Any) -> Mapper[Any]:
     """Return the mapper of a class or of its alias."""
     mapper: Mapper[Any] = inspect(entity).mapper
@@ -146,6 +195,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return the names that are like this one, as the end of a sentence."""
     close = get_close_matches(name, [each for each in known if not each.startswith("_")], n=3)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _is_expression(found: Any) -> bool:
+    return isinstance(found, ColumnElement) or hasattr(found, "__clause_element__")
 
 
 def _owner(mapper: Mapper[Any]) -> str:

@@ -52,11 +52,13 @@ class Child:
         plan: How the related rows are read; its statement takes the keys of the parents as the parameter `keys`.
         key: Where the parent's key stands in the parent's row.
         own_key: Where the parent's key stands in the related row.
+        identity: Where stands what a related row is told from others by, if the same one may come twice.
     """
 
     plan: Plan
     key: tuple[int, ...]
     own_key: tuple[int, ...] = field(repr=False)
+    identity: tuple[int, ...] = field(default=(), repr=False)
 
     @cached_property
     def _key_of(self) -> Callable[[Row[Any]], Hashable]:
@@ -71,10 +73,14 @@ class Child:
         groups: defaultdict[Any, list[Any]] = defaultdict(list)
         keys = list(dict.fromkeys(filter(self._is_whole, map(self._key_of, parents))))
         for start in range(0, len(keys), _AT_ONCE):
-            rows = fetch(self.plan.statement, {KEYS: keys[start : start + _AT_ONCE]})
+            rows = self._once(fetch(self.plan.statement, {KEYS: keys[start : start + _AT_ONCE]}))
             for row, value in zip(rows, self.plan.assemble(fetch, rows), strict=True):
                 groups[self._own_key_of(row)].append(value)
         return groups
+
+    def _once(self, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Return each row once, where it came first."""
+        return list({itemgetter(*self.identity)(row): row for row in rows}.values()) if self.identity else rows
 
     def _is_whole(self, key: Any) -> bool:
         """Return whether no part is NULL, as all are where an optional relation is missing."""

@@ -75,9 +75,12 @@ class Selection(Generic[M]):
         return self.with_criteria(self._narrowed(statement, where))
 
     def with_criteria(self, statement: Select[Any]) -> Select[Any]:
-        """Return a statement with those of the loader options that are criteria."""
-        criteria = [option for option in self.options if isinstance(option, LoaderCriteriaOption)]
-        return statement.options(*criteria) if criteria else statement
+        """Return a statement with those of the loader options that are criteria, for its aliases as well."""
+        return statement.options(*map(_for_aliases, self._criteria)) if self._criteria else statement
+
+    @property
+    def _criteria(self) -> list[LoaderCriteriaOption]:
+        return [option for option in self.options if isinstance(option, LoaderCriteriaOption)]
 
     def _narrowed(self, statement: Select[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         if where:
@@ -176,7 +179,8 @@ class Selection(Generic[M]):
     def _rows(self, session: Session, what: ColumnElement[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         """Return a statement about the rows that match; criteria in the options are criteria here too."""
         self._refuse_lock(session)
-        return self.with_criteria(select(what).select_from(self.model).where(*_checked(where)))
+        statement = select(what).select_from(self.model).where(*_checked(where))
+        return statement.options(*self._criteria) if self._criteria else statement
 
     def _refuse_lock(self, session: Session) -> None:
         if self.locked and isinstance(session, GuardedSession):
@@ -221,6 +225,15 @@ def _primary_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
 @cache
 def _loads_eagerly(mapper: Mapper[Any]) -> bool:
     return any(relationship.lazy in _EAGER for relationship in mapper.relationships)
+
+
+def _for_aliases(option: LoaderCriteriaOption) -> LoaderCriteriaOption:
+    """Return a criterion that holds for aliases too: a reader joins related rows by them, as joinedload does."""
+    found = LoaderCriteriaOption.__new__(LoaderCriteriaOption)
+    for name in LoaderCriteriaOption.__slots__:
+        setattr(found, name, getattr(option, name))
+    found.include_aliases = True
+    return found
 
 
 def _checked(where: tuple[ColumnElement[bool], ...]) -> tuple[ColumnElement[bool], ...]:

@@ -21,8 +21,8 @@ class From:
     A type checker sees the type of the field alone; the reader checks path and expression when it is made.
 
     Args:
-        source: A path of attributes, through relationships; an SQL expression of the model's columns; or None for a
-            field that no row gives, which keeps its default.
+        source: A path of attributes, through relationships, of which one may give many; an SQL expression of the
+            model's columns; or None for a field that no row gives, which keeps its default.
         order_by: For a list: the order of its elements, as attribute names of the related model with "-" in front
             for descending, or SQL expressions. Without it, the order of the relationship, or that of the primary key.
         limit: For a list: at most so many elements for each row.
