@@ -4,6 +4,7 @@ from fastkit.database import NAMING_CONVENTION, AsyncDatabase, Database, Retry, 
 from fastkit.errors import FastkitError, NotFoundError
 from fastkit.pages import Page, PageQuery
 from fastkit.repository import AsyncRepository, Repository
+from fastkit.schemas import From, Schema
 from fastkit.service import Service, rules
 from fastkit.uow import AsyncUnitOfWork, Outcome, Status, UnitOfWork, transactional
 
@@ -14,12 +15,14 @@ __all__ = [
     "AsyncUnitOfWork",
     "Database",
     "FastkitError",
+    "From",
     "NotFoundError",
     "Outcome",
     "Page",
     "PageQuery",
     "Repository",
     "Retry",
+    "Schema",
     "Service",
     "Status",
     "Timeouts",

@@ -6,6 +6,8 @@ import pytest
 from conftest import AsyncShop, Shop, World
 from deps.apps import answer, app_of, client_of, coloured, problem_of
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+from repository.scenes import ON_SQLITE, recorded
 from sqlalchemy.orm import joinedload, selectinload
 
 from bookshop.models import Book
@@ -162,3 +164,53 @@ async def test_found_is_in_the_openapi_schema(stocked: World) -> None:
 
     assert operation["parameters"][0]["schema"]["type"] == "integer"
     assert {"404", "422"} <= operation["responses"].keys()
+
+
+class AuthorOut(BaseModel):
+    """What a book shows of its author."""
+
+    name: str
+
+
+class BookOut(BaseModel):
+    """What a route shows of a book."""
+
+    title: str
+    author: AuthorOut
+
+
+@pytest.mark.parametrize(("path", "value"), [(None, "2"), ("sku", "sku-Persuasion"), ("key", "2")])
+async def test_found_reads_straight_into_a_response_model(stocked: World, path: str | None, value: str) -> None:
+    """One statement, by key or by another attribute; 404 and 422 as for objects."""
+    app = app_of(stocked)
+
+    async def show(book: Annotated[BookOut, found(stocked.unit.books, BookOut, path=path)]) -> BookOut:
+        return book
+
+    app.get(PATHS[path])(coloured(stocked, show))
+    check_routes(app)
+    with recorded(stocked) as sent:
+        response = await answer(app, f"/books/{value}")
+
+    assert response.json() == {"title": "Persuasion", "author": {"name": "Jane Austen"}}
+    assert len(sent) == 1
+    assert problem_of(await answer(app, "/books/404"))["status"] == 404
+    assert stocked.checked_out == 0
+
+
+@ON_SQLITE
+async def test_found_tells_of_a_field_that_nothing_gives_at_start(stocked: World) -> None:
+    """With the route, the field and the nearest name; and what is no model, at once."""
+
+    class Wrong(BaseModel):
+        titel: str
+
+    app = app_of(stocked)
+
+    async def show(book: Annotated[Any, found(stocked.unit.books, Wrong)]) -> None: ...
+
+    app.get("/books/{book_id}")(coloured(stocked, show))
+    with pytest.raises(DeclarationError, match=r"/books/\{book_id\} \(.*show\): Wrong\.titel: .*did you mean 'title'"):
+        check_routes(app)
+    with pytest.raises(DeclarationError, match="is a response model, not 'title'"):
+        found(stocked.unit.books, "title")  # type: ignore[arg-type]

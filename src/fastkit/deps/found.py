@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from fastapi import Depends, Path
+from pydantic import BaseModel
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.sql.base import ExecutableOption
@@ -18,36 +19,59 @@ from fastkit.repository import Selection
 from fastkit.uow import AsyncUnitOfWork, RepositoryAttribute
 
 
-def found(repository: Any, *, path: str | None = None, options: Sequence[ExecutableOption] = ()) -> Any:
+def found(
+    repository: Any,
+    schema: type[BaseModel] | None = None,
+    *,
+    path: str | None = None,
+    options: Sequence[ExecutableOption] = (),
+) -> Any:
     """
-    Return the dependency that gives the object that the path names, or answers 404.
+    Return the dependency that gives what the path names, an object or a response model, or answers 404.
 
     >>> @app.get("/books/{book_id}")
-    ... async def book(book: Annotated[Book, found(Shop.books)]) -> BookOut: ...
+    ... async def book(book: Annotated[BookOut, found(Shop.books, BookOut)]) -> BookOut:
+    ...     return book
 
     Args:
         repository: The repository, named on the class of its unit of work: `Shop.books`.
+        schema: The response model to read the row into; without it, the object is given.
         path: The path parameter; without it, the model's name with "_id", as in `book_id`. If the model has an
             attribute of that name, such as `slug`, the row is found by it, otherwise by the primary key.
         options: Loader options, for relationships that the response shows.
 
     Raises:
-        DeclarationError: The first argument is no repository of a unit of work, or its key has several columns.
+        DeclarationError: The first argument is no repository of a unit of work, its key has several columns, or the
+            second is no response model. That a field of it comes from nothing is told when the app starts.
     """
     if not isinstance(repository, RepositoryAttribute):
         raise DeclarationError("found() takes a repository named on its unit of work's class: found(Shop.books).")
+    given: object = schema
+    if given is not None and not (isinstance(given, type) and issubclass(given, BaseModel)):
+        raise DeclarationError(f"found({repository!r}, ...): the second argument is a response model, not {given!r}.")
     name = path or f"{_snake_case(repository.model.__name__)}_id"
-    return Depends(_finder(repository, name, tuple(options)))
+    return Depends(_finder(repository, name, schema, tuple(options)))
 
 
-def _finder(repository: RepositoryAttribute, name: str, options: tuple[ExecutableOption, ...]) -> Callable[..., Any]:
+def _finder(
+    repository: RepositoryAttribute, name: str, schema: type[BaseModel] | None, options: tuple[ExecutableOption, ...]
+) -> Callable[..., Any]:
     key = _key(repository, name)
+    is_primary = key is Selection(repository.model).primary_key[0]
+
+    def ask(unit: Any, value: Any) -> Any:
+        """Return the answer, or what is to be awaited for it."""
+        view = getattr(unit, repository.name).with_options(*options)
+        if schema is None:
+            return view.one(key == value)
+        reader = view.into(schema)
+        return reader.get_one(value) if is_primary else reader.one(key == value)
 
     async def find_async(unit: Any, **values: Any) -> Any:
-        return await getattr(unit, repository.name).with_options(*options).one(key == values[name])
+        return await ask(unit, values[name])
 
     def find(unit: Any, **values: Any) -> Any:
-        return getattr(unit, repository.name).with_options(*options).one(key == values[name])
+        return ask(unit, values[name])
 
     finder: Any = find_async if issubclass(repository.unit, AsyncUnitOfWork) else find
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -60,6 +84,8 @@ def _finder(repository: RepositoryAttribute, name: str, options: tuple[Executabl
     finder.__qualname__ = f"found({repository!r})"
     finder.problems = frozenset({404})
     finder.fastkit_path = name
+    if schema is not None:
+        finder.fastkit_reads = (schema, repository.model)
     result: Callable[..., Any] = finder
     return result
 

@@ -17,6 +17,7 @@ from fastkit.deps._openapi import document
 from fastkit.deps._problems import register
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
+from fastkit.repository import check_reader
 from fastkit.responses.problems import TYPE_BASE
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
 
@@ -104,6 +105,13 @@ def _asked(app: FastAPI, dependant: Any) -> Iterator[Any]:
         yield from _asked(app, each)
 
 
+def _reading_faults(schema: type[Any], model: type[Any]) -> Iterator[str]:
+    try:
+        check_reader(schema, model)
+    except DeclarationError as error:
+        yield str(error)
+
+
 def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[str]:
     where = f"{path} ({getattr(endpoint, '__qualname__', endpoint)})"
     streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
@@ -118,6 +126,8 @@ def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
         if unit is not None and unit not in getattr(app.state, UNITS, {}):
             yield f"{where}: {no_database(unit)}"
+        if reads := getattr(call, "fastkit_reads", None):
+            yield from (f"{where}: {fault}" for fault in _reading_faults(*reads))
         if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
             yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."
 

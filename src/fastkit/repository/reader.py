@@ -9,9 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from fastkit.repository._projection import Projection
+from fastkit.repository._selection import selection_of
 from fastkit.repository._verbs import AsyncVerbs, Verbs
 
 B = TypeVar("B", bound=BaseModel)
+
+
+def check_reader(schema: type[BaseModel], model: type[Any]) -> None:
+    """
+    Check, at import or in a test, that a response model can be read from the rows of a mapped class.
+
+    >>> check_reader(BookOut, Book)
+
+    Raises:
+        DeclarationError: A field of it comes from nothing, or from something that it cannot hold.
+    """
+    known: Any = model
+    Projection.of(selection_of(known), schema)
 
 
 class _Projected(Generic[B]):

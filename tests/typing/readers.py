@@ -1,0 +1,69 @@
+"""Readers, as type checkers see them: checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, assert_type
+
+from bookshop.models import Author, Book
+from fastkit import AsyncRepository, AsyncUnitOfWork, From, Page, PageQuery, Repository, Schema, UnitOfWork
+from fastkit.pages import Slice
+from fastkit.repository import AsyncReader, Reader, check_reader
+
+
+class AuthorOut(Schema):
+    """One related row."""
+
+    name: str
+
+
+class BookOut(Schema):
+    """A field's source does not change its type."""
+
+    title: str
+    author: AuthorOut
+    author_name: Annotated[str, From("author.name")]
+    review_count: Annotated[int, From.count("reviews")]
+
+
+class Shop(AsyncUnitOfWork):
+    """The async colour."""
+
+    books: AsyncRepository[Book]
+
+
+class SyncShop(UnitOfWork):
+    """The sync colour."""
+
+    books: Repository[Book]
+
+
+async def async_reads(shop: Shop) -> None:
+    """Each verb gives the response model."""
+    books = shop.books.into(BookOut)
+    assert_type(books, AsyncReader[BookOut])
+    assert_type(books.order_by(Book.title), AsyncReader[BookOut])
+    assert_type(shop.books.order_by(Book.title).into(BookOut), AsyncReader[BookOut])
+    assert_type(await books.get(1), BookOut | None)
+    assert_type(await books.get_one(1), BookOut)
+    assert_type(await books.one(Book.id == 1), BookOut)
+    assert_type(await books.first(), BookOut | None)
+    assert_type(await books.all(Book.stock > 0), Sequence[BookOut])
+    assert_type(await books.count(), int)
+    assert_type(await books.page(PageQuery()), Page[BookOut])
+    assert_type(await books.slice(PageQuery()), Slice[BookOut])
+    assert_type((await books.get_one(1)).author_name, str)
+    assert_type((await books.get_one(1)).author, AuthorOut)
+    (await books.get_one(1)).autor  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]  # noqa: B018
+    shop.books.into(Book)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    books.add(Book())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def sync_reads(shop: SyncShop) -> None:
+    """The same without async."""
+    books = shop.books.into(BookOut)
+    assert_type(books, Reader[BookOut])
+    assert_type(books.get_one(1), BookOut)
+    assert_type(books.page(PageQuery()), Page[BookOut])
+    check_reader(BookOut, Book)
+    check_reader(Author, Book)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
