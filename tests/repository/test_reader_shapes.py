@@ -722,12 +722,13 @@ class TestColumns:
 
         class Both(GadgetOut):
             parts: Annotated[list[PartOut], From("parts", order_by="-id")]
+            last: Annotated[list[PartOut], From("parts", order_by="-id", limit=1)]
 
         async with reading(shapes, place) as read:
             one, two = await read.all(Gadget, Both)
             part = await read.rows(Part).into(PartOut).get_one(2)
 
-            values = one.model_dump(exclude={"parts"})
+            values = one.model_dump(exclude={"parts", "last"})
             assert values == {
                 "id": ONE,
                 "label": "lamp",
@@ -756,6 +757,7 @@ class TestColumns:
             assert one.made_at.tzinfo is not None
             assert (two.id, two.doubled, two.size_name, two.part_count, two.summed) == (TWO, 2, False, 0, None)
             assert part.gadget.model_dump() == values
+            assert one.last == one.parts[:1]
             assert (one.parts[:1], two.parts, part.worth) == ([part], [], Decimal("17.50"))
 
     async def test_keys_that_are_not_numbers(self, shapes: World) -> None:
@@ -811,17 +813,6 @@ class TestColumns:
 
         with pytest.raises(DeclarationError, match=told):
             Repository(Session(), Gadget).into(schema)
-
-    def test_a_composite_with_a_limit(self) -> None:
-        """Its columns are several, so they are named."""
-
-        class PartOut(Schema):
-            size: Annotated[Any, From("gadget.size")]
-
-        class GadgetOut(Schema):
-            parts: Annotated[list[PartOut], From("parts", limit=1)]
-
-        assert "GadgetOut.parts: a composite attribute cannot be read with a limit" in refused(Gadget, GadgetOut)
 
     def test_a_limit_of_rows_that_repeat(self) -> None:
         """The order of the table between cannot say which row comes first if it is there twice."""

@@ -47,6 +47,8 @@ def made(error: type[FastkitError]) -> FastkitError:
     """Make an error whose private parts hold the secret."""
     if issubclass(error, errors.NotFoundError):
         return error("Book", identity=SECRET)
+    if issubclass(error, errors.RowMismatchError):
+        return error(SECRET, [(SECRET, "decimal_type")])
     if issubclass(error, errors.MultipleFoundError):
         return error("Book")
     if issubclass(error, errors.RulesBrokenError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -19,6 +21,20 @@ async def cancelled_everywhere(
 
     The harness waits for every other task of its event loop, so it gets a loop of its own.
     """
-    in_a_loop_of_its_own = partial(asyncio.run, sweep(make_engine, scenario, warm=True, cancels=cancels))
-    found: list[str] = await anyio.to_thread.run_sync(in_a_loop_of_its_own)
-    return found
+
+    async def swept() -> list[str]:
+        before = set(threading.enumerate())
+        found: list[str] = await sweep(make_engine, scenario, warm=True, cancels=cancels)
+        await _threads_of_aiosqlite(before)
+        return found
+
+    return await anyio.to_thread.run_sync(partial(asyncio.run, swept()))
+
+
+async def _threads_of_aiosqlite(known: set[threading.Thread]) -> None:
+    """Wait for connections that were given up while they were opened: their threads speak to this event loop."""
+    deadline = time.monotonic() + 5
+    while any("connection_worker" in each.name for each in set(threading.enumerate()) - known):
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(0.01)

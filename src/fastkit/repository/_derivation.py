@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Select
-from sqlalchemy.orm import RelationshipProperty, aliased, configure_mappers
+from sqlalchemy.orm import CompositeProperty, RelationshipProperty, aliased, configure_mappers
 
 from fastkit.repository._links import Link, aggregate, is_many
 from fastkit.repository._places import Place, Step, mapper_of, places_of
@@ -36,10 +36,12 @@ class _Level:
         self.columns: list[Any] = []
         self.joins: dict[tuple[Any, str], Any] = {}
         self.children: list[Child] = []
+        self.classes: dict[str, Any] = {}
 
     def plan(self, value: str, statement: Select[Any]) -> Plan:
         """Return the plan: *value* is the source of what is made of a row `r` and the related values `g`."""
-        make: Callable[..., Any] = eval(f"lambda r, g: {value}")  # noqa: S307 - it holds names of fields and numbers
+        source = f"lambda r, g: {value}"  # made here, of names of fields and numbers
+        make: Callable[..., Any] = eval(source, dict(self.classes))  # noqa: S307 - no client has a part in it
         return Plan(statement, make, tuple(self.children))
 
     def select(self, link: Link | None = None) -> Select[Any]:
@@ -102,7 +104,16 @@ class _Level:
         if last in mapper_of(entity).relationships:
             return self.related(place, entity, place.relation(entity, last), path)
         place.check_single()
+        if last in mapper_of(entity).composites:
+            return self.composite(entity, mapper_of(entity).composites[last])
         return f"r[{self.column(place.attribute(entity, last))}]"
+
+    def composite(self, entity: Any, attribute: CompositeProperty[Any]) -> str:
+        """Return an object that is several columns, or None where all of them are NULL."""
+        name = f"k{len(self.classes)}"
+        self.classes[name] = attribute.composite_class
+        values = ", ".join(f"r[{self.column(getattr(entity, each.key))}]" for each in attribute.props)
+        return f"None if ({values},).count(None) == {len(attribute.props)} else {name}({values})"
 
     def related(self, place: Place, entity: Any, relation: RelationshipProperty[Any], path: tuple[Step, ...]) -> str:
         """Return a nested model, or a list of them."""

@@ -78,8 +78,6 @@ class Link:
             raise place.error(f"{self.relation} may give a row several times: a limit needs an order_by of the field")
         rank = func.dense_rank().over(partition_by=self.own_key, order_by=ordering)
         *columns, number = statement.add_columns(rank.label("place")).subquery("related").c
-        if len(columns) != len(statement.column_descriptions):
-            raise place.error("a composite attribute cannot be read with a limit: name its columns instead")
         outer: Select[Any] = Select(*columns)
         return outer.where(number <= limit).order_by(number)
 
