@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("first", "guards", "gather")
+NAMES = ("first", "guards", "gather", "readers")
 
 
 def main(arguments: list[str]) -> int:

@@ -94,11 +94,11 @@ class Store:
     def __init__(self, url: str, observer: Engine, version: str) -> None:
         self.url = url
         self.version = version
-        self._observer = observer
+        self.observer = observer
 
     def totals(self) -> tuple[int, int]:
         """Return how many books are stored, and the sum of their stocks."""
-        with self._observer.connect() as connection:
+        with self.observer.connect() as connection:
             rows, stock = connection.execute(select(func.count(), func.sum(Book.stock))).one()
         return rows, stock
 
