@@ -1,9 +1,9 @@
 """
 Readers against the same answer written by hand: `python bench/readers.py`.
 
-Get one, list 100, and a nested list of 50 rows with a related row and five in a list each, from the database to the bytes
-of the answer, outside a block. By hand: SQLAlchemy's entities with eager loads and Pydantic's `from_attributes`, as
-FastAPI's docs have it, and SQLAlchemy's columns with a `TypeAdapter`.
+Get one, list 100, and a nested list of 50 rows with a related row and five in a list each, from the database to the
+bytes of the answer, outside a block. By hand: SQLAlchemy's entities with eager loads and Pydantic's `from_attributes`,
+as FastAPI's docs have it, and SQLAlchemy's columns with a `TypeAdapter`.
 """
 
 from __future__ import annotations
