@@ -260,12 +260,13 @@ class GuardedSession(SessionLife):
             try:
                 yield
             finally:
-                self._engine = None
-                if transaction := self.get_transaction():
-                    transaction.close()
-                if self._reading is not None:
-                    connection, self._reading = self._reading, None
-                    connection.close()
+                connection, self._reading, self._engine = self._reading, None, None
+                try:
+                    if transaction := self.get_transaction():
+                        transaction.close()
+                finally:
+                    if connection is not None:
+                        connection.close()
 
     def refuse_lock(self) -> None:
         """Raise if no block is open to hold a lock until its end, or if the block may not lock."""
