@@ -50,7 +50,7 @@ WAITING = {
 }
 """How many transactions wait for a lock; SQLite cannot tell."""
 
-PATIENCE = {"SQLite": 0.6, "PostgreSQL": 0.02, "MariaDB": 0.12}
+PATIENCE = {"SQLite": 1.5, "PostgreSQL": 0.02, "MariaDB": 0.12}
 """Seconds before the database is asked whether a step waits; InnoDB refreshes its table if unread for 0.1 s."""
 
 VERSION = {

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, assert_type
 
 from bookshop.models import Author, Book
 from fastkit import AsyncRepository, AsyncUnitOfWork, From, Page, PageQuery, Repository, Schema, UnitOfWork
 from fastkit.pages import Slice
-from fastkit.repository import AsyncReader, Reader, check_reader
+from fastkit.repository import (
+    AsyncReader,
+    Between,
+    Contains,
+    Equals,
+    ListQuery,
+    OneOf,
+    Range,
+    Reader,
+    Sort,
+    check_reader,
+)
 
 
 class AuthorOut(Schema):
@@ -24,6 +36,17 @@ class BookOut(Schema):
     author: AuthorOut
     author_name: Annotated[str, From("author.name")]
     review_count: Annotated[int, From.count("reviews")]
+
+
+class BookQuery(ListQuery[Book]):
+    """A filter is a field whose value may be missing."""
+
+    title: Contains[str] = None
+    ids: Annotated[OneOf[int], From("id")] = None
+    price: Range[Decimal] = None
+    author: Annotated[Equals[str], From("author.name")] = None
+    sort = Sort("title", default="title")
+    max_size = 50
 
 
 class Shop(AsyncUnitOfWork):
@@ -54,9 +77,20 @@ async def async_reads(shop: Shop) -> None:
     assert_type(await books.slice(PageQuery()), Slice[BookOut])
     assert_type((await books.get_one(1)).author_name, str)
     assert_type((await books.get_one(1)).author, AuthorOut)
-    (await books.get_one(1)).autor  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]  # noqa: B018
+    (await books.get_one(1)).autor  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
     shop.books.into(Book)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     books.add(Book())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def lists(shop: Shop) -> None:
+    """A list query goes where a page query goes."""
+    query = BookQuery(title="emma", price=Between(max=Decimal(10)), page=2)
+    assert_type(query.title, str | None)
+    assert_type(query.ids, list[int] | None)
+    assert_type(query.price, Between[Decimal] | None)
+    assert_type(await shop.books.page(query), Page[Book])
+    assert_type(await shop.books.into(BookOut).page(query, Book.stock > 0), Page[BookOut])
+    query.titel  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
 
 
 def sync_reads(shop: SyncShop) -> None:

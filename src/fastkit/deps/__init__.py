@@ -2,6 +2,7 @@
 
 from fastkit.deps.found import found
 from fastkit.deps.installation import check_routes, install
+from fastkit.deps.listed import listed
 from fastkit.deps.services import provide
 from fastkit.deps.units import UnitRoute, transaction, unit_factory, unit_of_work
 
@@ -10,6 +11,7 @@ __all__ = [
     "check_routes",
     "found",
     "install",
+    "listed",
     "provide",
     "transaction",
     "unit_factory",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastkit.deps._problems import register
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
 from fastkit.repository import check_reader
+from fastkit.repository._list_filters import check_paths
 from fastkit.responses.problems import TYPE_BASE
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
 
@@ -105,9 +106,9 @@ def _asked(app: FastAPI, dependant: Any) -> Iterator[Any]:
         yield from _asked(app, each)
 
 
-def _reading_faults(schema: type[Any], model: type[Any]) -> Iterator[str]:
+def _faults_of(check: Callable[..., None], *arguments: Any) -> Iterator[str]:
     try:
-        check_reader(schema, model)
+        check(*arguments)
     except DeclarationError as error:
         yield str(error)
 
@@ -126,8 +127,10 @@ def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
         if unit is not None and unit not in getattr(app.state, UNITS, {}):
             yield f"{where}: {no_database(unit)}"
+        if lists := getattr(call, "fastkit_lists", None):
+            yield from (f"{where}: {fault}" for fault in _faults_of(check_paths, lists))
         if reads := getattr(call, "fastkit_reads", None):
-            yield from (f"{where}: {fault}" for fault in _reading_faults(*reads))
+            yield from (f"{where}: {fault}" for fault in _faults_of(check_reader, *reads))
         if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
             yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."
 

@@ -1,7 +1,39 @@
 """Repositories: the rows of one model, read and written through a session, as objects or into response models."""
 
 from fastkit.repository._selection import Selection
+from fastkit.repository.filters import (
+    Between,
+    Contains,
+    Equals,
+    IsNull,
+    OneOf,
+    Range,
+    Search,
+    StartsWith,
+    Where,
+)
+from fastkit.repository.list_query import ListQuery, Sort
 from fastkit.repository.reader import AsyncReader, Reader, check_reader
 from fastkit.repository.repository import AsyncReads, AsyncRepository, Reads, Repository
 
-__all__ = ["AsyncReader", "AsyncReads", "AsyncRepository", "Reader", "Reads", "Repository", "Selection", "check_reader"]
+__all__ = [
+    "AsyncReader",
+    "AsyncReads",
+    "AsyncRepository",
+    "Between",
+    "Contains",
+    "Equals",
+    "IsNull",
+    "ListQuery",
+    "OneOf",
+    "Range",
+    "Reader",
+    "Reads",
+    "Repository",
+    "Search",
+    "Selection",
+    "Sort",
+    "StartsWith",
+    "Where",
+    "check_reader",
+]

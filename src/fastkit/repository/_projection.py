@@ -18,6 +18,7 @@ from fastkit.pages import Page, PageQuery, Slice
 from fastkit.repository._derivation import plan_of
 from fastkit.repository._plan import Plan
 from fastkit.repository._selection import Selection, selection_of
+from fastkit.repository.list_query import ListQuery
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -132,6 +133,8 @@ class Projection(Generic[B]):
 
     def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[B]:
         """Return one page and the total, both of one moment where the database can give that."""
+        if isinstance(query, ListQuery):
+            return self._asked(query).page(session, query.plain, *query.criteria(), *where)
         with reading(session, several=True):
             total = self.count(session, *where)
             items = self._cut(session, query.size, query.offset, where) if query.offset < total else []
@@ -139,9 +142,14 @@ class Projection(Generic[B]):
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
         """Return one page and whether there are more."""
+        if isinstance(query, ListQuery):
+            return self._asked(query).slice(session, query.plain, *query.criteria(), *where)
         return Slice.of(self._cut(session, query.size + 1, query.offset, where), query)
 
     # -- statements and rows
+
+    def _asked(self, query: ListQuery[Any]) -> Projection[B]:
+        return replace(self, selection=self.selection.asked(query))
 
     def _select(self, *where: ColumnElement[bool]) -> Select[Any]:
         return self.selection.narrowed(self.ready.plan.statement, *where)

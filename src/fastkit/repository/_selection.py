@@ -16,6 +16,7 @@ from sqlalchemy.sql.base import ExecutableOption
 from fastkit.database import GuardedSession, fetched, locking, reading
 from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, UnflushedChangesError
 from fastkit.pages import Page, PageQuery, Slice
+from fastkit.repository.list_query import ListQuery
 
 M = TypeVar("M")
 
@@ -162,8 +163,17 @@ class Selection(Generic[M]):
         """Return whether a row matches."""
         return bool(fetched(session, self._rows(session, literal(1), where).limit(1)))
 
+    def asked(self, query: ListQuery[Any]) -> Selection[M]:
+        """Return the selection in the order that a list query asks for; it asks for none if the client did not."""
+        if not issubclass(self.model, query.mapped_class()):
+            asked = query.mapped_class().__name__
+            raise DeclarationError(f"{type(query).__name__} is about {asked}, not about {self.model.__name__}.")
+        return self if self.ordering and query.order is None else self.order_by(*query.ordering())
+
     def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
         """Return one page and the total, both of one moment where the database can give that."""
+        if isinstance(query, ListQuery):
+            return self.asked(query).page(session, query.plain, *query.criteria(), *where)
         modified = self._modified(session)
         with reading(session, several=True):
             total = self.count(session, *where)
@@ -173,6 +183,8 @@ class Selection(Generic[M]):
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[M]:
         """Return one page and whether there are more."""
+        if isinstance(query, ListQuery):
+            return self.asked(query).slice(session, query.plain, *query.criteria(), *where)
         found = self._fetch(session, self.total_order(*where).limit(query.size + 1).offset(query.offset))
         return Slice.of(found, query)
 

@@ -1,0 +1,149 @@
+"""The query parameters of a list, from a `ListQuery`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from fastkit.errors import DeclarationError
+from fastkit.repository.filters import LONGEST_TEXT, Between, Filter, RangeFilter, Search
+from fastkit.repository.list_query import ListQuery
+
+Q = TypeVar("Q", bound=ListQuery[Any])
+
+_KNOWN = "fastkit_query_parameters"
+
+
+def listed(query: type[Q]) -> Any:
+    """
+    Return the dependency that reads a list query from the parameters of a request, or answers 422.
+
+    >>> @app.get("/books")
+    ... async def books(shop: ShopDep, query: Annotated[BookQuery, listed(BookQuery)]) -> Page[BookOut]:
+    ...     return await shop.books.into(BookOut).page(query)
+
+    Each filter is a parameter of its own in the OpenAPI schema; a range is two, `price_min` and `price_max`. A
+    parameter that nobody of the route asks for is an error that names the nearest one.
+
+    Raises:
+        DeclarationError: Not a subclass of `ListQuery`.
+    """
+    given: object = query
+    if not (isinstance(given, type) and issubclass(given, ListQuery)):
+        raise DeclarationError(f"listed() takes a subclass of ListQuery[Model], not {given!r}.")
+    query.mapped_class()
+    return Depends(_reader(query))
+
+
+def _reader(query: type[ListQuery[Any]]) -> Callable[..., Any]:
+    async def read(request: Request, **values: Any) -> ListQuery[Any]:
+        _refuse_unknown(request)
+        try:
+            return query.model_validate(_gathered(query, values), by_alias=False, by_name=True)
+        except ValidationError as error:
+            raise RequestValidationError([_placed(each) for each in error.errors(include_url=False)]) from None
+
+    described: Any = read
+    described.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request),
+            *(_parameter(query, name, annotation) for name, annotation in _parameters(query)),
+        ]
+    )
+    described.fastkit_lists = query
+    described.__qualname__ = f"listed({query.__qualname__})"
+    return read
+
+
+def _parameter(query: type[ListQuery[Any]], name: str, annotation: Any) -> inspect.Parameter:
+    default = query.model_fields[name].default if name in {"page", "size"} else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _parameters(query: type[ListQuery[Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters: their name in Python, and their annotation as FastAPI takes it."""
+    for name, info in query.model_fields.items():
+        alias = info.alias or name
+        if name == "size":
+            yield name, Annotated[int, Query(ge=1, le=query.max_size, description=info.description)]
+        elif name == "order":
+            told = f'Keys to sort by, separated by commas, "-" for descending: {query.sort.told}.'
+            yield name, Annotated[str | None, Query(alias=alias, description=told, max_length=200)]
+        elif isinstance(kind := _filter(info), RangeFilter):
+            bound = _bound(info.annotation)
+            for end, word in (("min", "least"), ("max", "greatest")):
+                told = info.description or f"The {word} {name}, included."
+                yield f"{name}_{end}", Annotated[bound | None, Query(alias=f"{alias}_{end}", description=told)]
+        else:
+            said = info.description or (kind.says.format(" or ".join(kind.paths(name))) if kind else None)
+            bounds = [Field(max_length=LONGEST_TEXT)] if isinstance(kind, Search) else []
+            query_parameter = Query(alias=alias, description=said)
+            annotated: Any = Annotated
+            yield name, annotated[(info.annotation, *info.metadata, *bounds, query_parameter)]
+
+
+def _filter(info: FieldInfo) -> Filter | None:
+    return next((each for each in info.metadata if isinstance(each, Filter)), None)
+
+
+def _bound(annotation: Any) -> Any:
+    """Return what is in the brackets of the `Between[...]` of a range."""
+    for each in (annotation, *get_args(annotation)):
+        if get_origin(each) is Between:
+            return get_args(each)[0]
+    raise DeclarationError(f"A range says what it is a range of, as in Range[Decimal], not {annotation!r}.")
+
+
+def _gathered(query: type[ListQuery[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by field; the two ends of a range as one."""
+    found = {}
+    for name, info in query.model_fields.items():
+        if isinstance(_filter(info), RangeFilter):
+            ends = {end: values[f"{name}_{end}"] for end in ("min", "max")}
+            found[name] = ends if any(each is not None for each in ends.values()) else None
+        else:
+            found[name] = values[name]
+    return found
+
+
+def _placed(error: Any) -> Any:
+    return {**error, "loc": ("query", *("sort" if part == "order" else part for part in error["loc"]))}
+
+
+def _refuse_unknown(request: Request) -> None:
+    known = _known_to(request)
+    unknown = [name for name in request.query_params.keys() if name not in known]  # noqa: SIM118 - not a dict
+    if unknown:
+        raise RequestValidationError([_unknown(name, known) for name in unknown])
+
+
+def _unknown(name: str, known: frozenset[str]) -> dict[str, Any]:
+    near = get_close_matches(name, known, n=1)
+    told = f"No such parameter; did you mean {near[0]!r}?" if near else "No such parameter"
+    return {"type": "extra_forbidden", "loc": ("query", name), "msg": told, "input": None}
+
+
+def _known_to(request: Request) -> frozenset[str]:
+    """Return the query parameters of a route, those of all its dependencies included; told once, and kept on it."""
+    route: Any = request.scope["route"]
+    known: frozenset[str] | None = getattr(route, _KNOWN, None)
+    if known is None:
+        contexts = [each for each in iter_route_contexts(request.app.routes) if each.original_route is route]
+        dependants = [each.dependant for each in contexts] or [route.dependant]
+        fields = (field for dependant in dependants for field in get_flat_params(dependant))
+        known = frozenset(field.alias for field in fields if _is_in_query(field.field_info))
+        setattr(route, _KNOWN, known)
+    return known
+
+
+def _is_in_query(info: Any) -> bool:
+    return getattr(getattr(info, "in_", None), "value", None) == "query"

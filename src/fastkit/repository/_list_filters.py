@@ -1,0 +1,128 @@
+"""What the fields of a list query filter by, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from sqlalchemy import ColumnElement, inspect
+from sqlalchemy.exc import ArgumentError, NoInspectionAvailable
+
+from fastkit.errors import DeclarationError
+from fastkit.repository._places import nearest
+from fastkit.repository.filters import Filter, Where, either
+from fastkit.schemas import From
+
+
+def filters_of(query: Any) -> Iterator[tuple[str, Filter | Where]]:
+    """Yield each field that filters, and how."""
+    for name, info in query.model_fields.items():
+        for each in info.metadata:
+            if isinstance(each, Filter | Where):
+                yield name, each
+
+
+def criterion_of(query: Any, name: str, kind: Filter | Where, value: Any) -> ColumnElement[bool]:
+    """Return what one field asks for."""
+    info = query.model_fields[name]
+    if isinstance(kind, Where):
+        return kind.criterion(value)
+    if paths := _paths(name, info, kind):
+        return either([_along(query.mapped_class(), path.split("."), kind, value) for path in paths])
+    source = _source(info)
+    return kind.criterion(source.source if source else None, value)
+
+
+def _along(entity: Any, names: Sequence[str], kind: Filter, value: Any) -> ColumnElement[bool]:
+    """Return the criterion at the end of a path; on the way there is a row, by EXISTS."""
+    attribute = getattr(entity, names[0])
+    if len(names) == 1:
+        return kind.criterion(attribute, value)
+    relation = attribute.property
+    inner = _along(relation.mapper.class_, names[1:], kind, value)
+    found: ColumnElement[bool] = attribute.any(inner) if relation.uselist else attribute.has(inner)
+    return found
+
+
+def _source(info: FieldInfo) -> From | None:
+    return next((each for each in info.metadata if isinstance(each, From)), None)
+
+
+def _paths(name: str, info: FieldInfo, kind: Filter | Where) -> Sequence[str]:
+    """Return the paths that a filter is about; none if it is about an expression."""
+    source = _source(info)
+    if isinstance(kind, Where) or (source is not None and not isinstance(source.source, str)):
+        return ()
+    return kind.paths(name) if source is None else (source.source,)
+
+
+def check_names(query: Any, own: Sequence[str]) -> None:
+    """
+    Check, when the class is made, what can be checked while other models may still be missing.
+
+    Raises:
+        DeclarationError: A name that the model does not have, a field without a filter, a group of unknown fields.
+    """
+    known, filters = _names(query), dict(filters_of(query))
+    for name, info in query.model_fields.items():
+        if name not in own:
+            _check_filter(query, name, info, filters.get(name))
+            for path in _paths(name, info, filters[name]):
+                _check_name(query, name, path.split(".")[0], known)
+    for name in (name for name, expression in query.sort.expressions.items() if expression is None):
+        _check_name(query, "sort", name, known)
+    for name in (name for group in query.any_of for name in group if name not in filters):
+        raise _error(query, "any_of", f"{name!r} is no filter of it")
+
+
+@cache
+def check_paths(query: Any) -> None:
+    """
+    Check the paths through relationships, once, when all models are there.
+
+    Raises:
+        DeclarationError: A path that leads nowhere.
+    """
+    for name, kind in filters_of(query):
+        for path in _paths(name, query.model_fields[name], kind):
+            _check_path(query, name, path.split("."))
+
+
+def _check_path(query: Any, name: str, names: Sequence[str]) -> None:
+    entity = query.mapped_class()
+    for step in names[:-1]:
+        relations = inspect(entity).relationships
+        if step not in relations:
+            near = nearest(step, relations.keys())
+            raise _error(query, name, f"{entity.__name__} has no relationship {step!r}{near}")
+        entity = relations[step].mapper.class_
+    known = set(inspect(entity).all_orm_descriptors.keys()) - set(inspect(entity).relationships.keys())
+    if names[-1] not in known:
+        raise _error(query, name, f"{entity.__name__}.{names[-1]} holds no value to compare{nearest(names[-1], known)}")
+
+
+def _check_filter(query: Any, name: str, info: FieldInfo, kind: Filter | Where | None) -> None:
+    if kind is None:
+        raise _error(query, name, "says no filter, such as Equals[int] or Contains[str]")
+    if info.is_required():
+        raise _error(query, name, "needs the default None: what a client does not ask for does not filter")
+
+
+def _check_name(query: Any, place: str, name: str, known: set[str]) -> None:
+    if name not in known:
+        owner = query.mapped_class().__name__
+        raise _error(query, place, f"{owner} has no attribute {name!r}{nearest(name, known)}")
+
+
+def _names(query: Any) -> set[str]:
+    model: Any = query.mapped_class()
+    try:
+        return set(inspect(model).all_orm_descriptors.keys())
+    except (ArgumentError, NoInspectionAvailable, AttributeError) as error:
+        raise _error(query, "model", f"ListQuery[...] names a mapped class, not {model!r}") from error
+
+
+def _error(query: Any, place: str, what: str) -> DeclarationError:
+    return DeclarationError(f"{query.__name__}.{place}: {what}.")
