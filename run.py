@@ -6,6 +6,7 @@ Set everything up in .venv, once, and run a command there; needs nothing but Pyt
     python3 run.py test [-k uow ...]    the tests, on SQLite and on the servers that are found
     python3 run.py check                linters, types and architecture
     python3 run.py faults [...]         each promise under each fault, whole: takes the better part of an hour
+    python3 run.py fuzz [...]           10,000 walks through windows of random lists
     python3 run.py soak [...]           10,000 transfers with random faults
     python3 run.py bench [...]          the benchmarks, or one of them: bench guards
 
@@ -26,7 +27,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / "python"
 
-EXTRAS = ("example", "test", "dev")
+EXTRAS = ("example", "test", "dev", "bench")
 """Each of them contains those before it."""
 
 COMMANDS = {
@@ -34,8 +35,9 @@ COMMANDS = {
     "test": ("test", ["-m", "pytest", "-n", "auto", "--maxprocesses", "4"]),
     "check": ("dev", []),
     "faults": ("test", ["tests/faults/whole.py"]),
+    "fuzz": ("test", ["tests/fuzz.py"]),
     "soak": ("test", ["tests/faults/soak.py"]),
-    "bench": ("test", ["bench"]),
+    "bench": ("bench", ["bench"]),
 }
 """By name: the extra that it needs, and what Python runs."""
 

@@ -59,6 +59,7 @@ Variant = tuple[Callable[[], Any], Callable[[Any], None]]
 
 class _NoGuard:
     is_held_elsewhere = False
+    holder = None
     transaction: Any = None
 
     def __enter__(self) -> None: ...

@@ -8,13 +8,26 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastkit.database import AsyncDatabase, Database, GuardedSession
-from fastkit.repository import AsyncReader, AsyncReads, AsyncRepository, Reader, Reads, Repository
+from fastkit.repository import (
+    AsyncBulk,
+    AsyncJsonReader,
+    AsyncReader,
+    AsyncReads,
+    AsyncRepository,
+    Bulk,
+    JsonReader,
+    Reader,
+    Reads,
+    Repository,
+)
 from fastkit.uow import AsyncBlock, AsyncSavepoint, AsyncUnitOfWork, Block, Savepoint, UnitOfWork
 
 TWINS: dict[type[Any], type[Any]] = {
+    Bulk: AsyncBulk,
     Repository: AsyncRepository,
     Reads: AsyncReads,
     Reader: AsyncReader,
+    JsonReader: AsyncJsonReader,
     UnitOfWork: AsyncUnitOfWork,
     Block: AsyncBlock,
     Savepoint: AsyncSavepoint,

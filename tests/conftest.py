@@ -17,6 +17,7 @@ from fastkit.database import AsyncDatabase, Database, Timeouts
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
 
+SECRET = "a secret of which the tests make no secret"
 TIMEOUTS = Timeouts(connect=5, pool=2, statement=10, lock=2, commit=5, drain=2)
 
 
@@ -161,7 +162,8 @@ def url(driver: Driver, empty_sqlite: Path, server_databases: set[str], tmp_path
 @pytest.fixture
 async def world(anyio_backend: str, driver: Driver, url: str) -> AsyncIterator[World]:
     """Return one database with empty tables, and check that no connection is left checked out."""
-    database = (AsyncDatabase if driver.is_async else Database)(url, pool_size=4, timeouts=TIMEOUTS)
+    kind: Any = AsyncDatabase if driver.is_async else Database
+    database = kind(url, pool_size=4, timeouts=TIMEOUTS, cursor_keys=[SECRET])
     world = World(driver, database)
     yield world
     left = world.checked_out

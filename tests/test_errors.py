@@ -145,6 +145,7 @@ class TestStatus:
             (NotFoundError, 404, True, None),
             (MultipleFoundError, 500, False, None),
             (RowMismatchError, 500, False, None),
+            (errors.InvalidCursorError, 400, True, None),
             (RulesBrokenError, 422, True, None),
             (InvalidValueError, 422, True, None),
             (ConstraintError, 409, True, None),

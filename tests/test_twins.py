@@ -13,10 +13,11 @@ import pytest
 from colours import TWINS
 
 from fastkit.database import AsyncDatabase, Database
-from fastkit.repository import AsyncReader, AsyncReads, AsyncRepository, Reader, Reads, Repository
+from fastkit.repository import AsyncBulk, AsyncReader, AsyncReads, AsyncRepository, Bulk, Reader, Reads, Repository
 from fastkit.uow import AsyncBlock, AsyncSavepoint, AsyncUnitOfWork, Block, Savepoint, UnitOfWork
 
 PAIRS = [
+    (Bulk, AsyncBulk),
     (Reads, AsyncReads),
     (Reader, AsyncReader),
     (Repository, AsyncRepository),
@@ -25,7 +26,7 @@ PAIRS = [
     (Savepoint, AsyncSavepoint),
     (Database, AsyncDatabase),
 ]
-FACES = [Reads, AsyncReads, Reader, AsyncReader, Repository, AsyncRepository]
+FACES = [Bulk, AsyncBulk, Reads, AsyncReads, Reader, AsyncReader, Repository, AsyncRepository]
 DUNDERS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 COLOURS = [
     (r"\bAsync(?=[A-Z])", ""),
@@ -101,12 +102,28 @@ def test_twins_are_the_same_kind_of_member(sync: type[Any], twin: type[Any]) -> 
     assert kinds == {name: type(member) for name, member in surface(twin).items()}
 
 
+def _waits(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 @named
 def test_what_asks_the_database_is_awaited(sync: type[Any], twin: type[Any]) -> None:
     """No sync method is a coroutine; the twin awaits exactly what may have to wait."""
-    waits = {name for name, member in surface(twin).items() if inspect.iscoroutinefunction(function_of(member))}
+    waits = {name for name, member in surface(twin).items() if _waits(function_of(member))}
     at_once = {"add", "add_all", "begin", "block", "engine_for", "for_update", "order_by", "select", "session"}
-    at_once |= {"after_commit", "into", "avoid", "dialect_name", "pool", "replicas", "savepoint"}
+    at_once |= {
+        "after_commit",
+        "bulk",
+        "into",
+        "json",
+        "explain",
+        "avoid",
+        "dialect",
+        "dialect_name",
+        "pool",
+        "replicas",
+        "savepoint",
+    }
     kept = {name for name, member in surface(twin).items() if function_of(member) and name not in waits}
 
     assert not any(inspect.iscoroutinefunction(function_of(member)) for member in surface(sync).values())

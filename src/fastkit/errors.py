@@ -4,7 +4,7 @@ FastkitError
 ├── DeclarationError             a class, a route or a setting that can never work; raised at import or start
 ├── UnitOfWorkError              a unit of work used wrongly; always a bug in the caller
 │   ├── UncommittedChangesError      changes would be lost in silence
-│   ├── OutsideBlockError            a write without an open block
+│   ├── OutsideBlockError            a write or a lock without an open block
 │   ├── UnitClosedError              used before its block or after its end
 │   ├── ConcurrentUseError           two tasks or threads in one unit
 │   ├── BlockMismatchError           a nested block asks for what the open transaction is not
@@ -15,6 +15,7 @@ FastkitError
 ├── NotFoundError                no such row
 ├── MultipleFoundError           more rows than one
 ├── RowMismatchError             rows of the database do not fit the response model
+├── InvalidCursorError           a cursor that was changed, or is of another list
 ├── RulesBrokenError             business rules, each with its place
 ├── InvalidValueError            a value that the column or its driver cannot take
 ├── ConstraintError              a constraint of the database refused the rows
@@ -182,6 +183,17 @@ class RowMismatchError(FastkitError):
         told = ", ".join(f"{place} ({kind})" for place, kind in self.faults[:3])
         more = f" and {len(self.faults) - 3} more" if len(self.faults) > 3 else ""  # noqa: PLR2004
         return f"{self.reader}: the rows do not fit the response model, row and field: {told}{more}."
+
+
+class InvalidCursorError(FastkitError):
+    """A cursor was changed, or belongs to a list with another order or other filters."""
+
+    status = 400
+    title = "Invalid cursor"
+    public = True
+
+    def __str__(self) -> str:
+        return "The cursor is not one of this list with this order and these filters: start again without one."
 
 
 @dataclass(frozen=True, slots=True)

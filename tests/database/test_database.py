@@ -12,7 +12,7 @@ import pytest
 from colours import awaitable
 from conftest import TIMEOUTS, World
 from servers import Driver
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
@@ -166,21 +166,24 @@ async def test_closing_waits_for_the_connections_in_use(stocked: World) -> None:
     """A commit in flight at shutdown is finished before its connection is closed."""
     if not stocked.driver.is_async:
         pytest.skip("the sync drain is the same loop")
-    done: list[str] = []
+    at_work = asyncio.Event()
+    returned: list[str] = []
+    event.listen(stocked.sync_engine.pool, "checkin", lambda *_: returned.append("connection"))
 
     async def work() -> None:
         async with stocked.shop() as shop:
             (await shop.books.get_one(1)).stock = 4
             await shop.session.flush()
+            returned.clear()
+            at_work.set()
             await asyncio.sleep(0.3)
             await shop.commit()
-            done.append("committed")
 
     task = asyncio.create_task(work())
-    await asyncio.sleep(0.1)
+    await at_work.wait()
     await stocked.database.close()
 
-    assert done == ["committed"]
+    assert returned == ["connection"]
     await task
     assert stocked.checked_out == 0
 

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 import pytest
 from conftest import World
 from deps.apps import answer, app_of, coloured, problem_of
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel
 from repository.scenes import ON_SQLITE
+from starlette.datastructures import URL
 
 from bookshop.models import Author, Book
-from fastkit.deps import check_routes, listed, unit_of_work
+from fastkit.deps import check_routes, install, listed, unit_of_work, windowed
 from fastkit.errors import DeclarationError
-from fastkit.pages import Page
+from fastkit.pages import Page, Slice, Window
 from fastkit.repository import Contains, Equals, ListQuery, OneOf, Range, Search, Sort
+from fastkit.responses import links
 from fastkit.schemas import From
 
 pytestmark = pytest.mark.anyio
@@ -59,8 +61,19 @@ def app(stocked: World) -> FastAPI:
         found: Page[BookOut] = await shop.books.into(BookOut).page(query)
         return found
 
+    async def feed(
+        shop: Annotated[Any, unit_of_work(stocked.unit)],
+        query: Annotated[BookQuery, windowed(BookQuery)],
+        request: Request,
+        response: Response,
+    ) -> Window[BookOut]:
+        found: Window[BookOut] = await shop.books.into(BookOut).window(query)
+        response.headers["Link"] = links(request.url, found)
+        return found
+
     router = APIRouter(prefix="/v1", dependencies=[Depends(guard)])
     router.get("/books")(coloured(stocked, books))
+    router.get("/feed")(coloured(stocked, feed))
     app.include_router(router)
     check_routes(app)
     return app
@@ -124,6 +137,76 @@ async def test_odd_values(app: FastAPI, asked: str) -> None:
     assert response.status_code in {200, 422}
 
 
+async def test_a_client_goes_on_by_its_cursor(app: FastAPI) -> None:
+    """Forward and back, with the filters and the order that it began with; by the fields, or by the links."""
+    first = await answer(app, "/v1/feed?size=1&sort=-title&language=en")
+    cursor = first.json()["next_cursor"]
+    second = await answer(app, f"/v1/feed?size=1&sort=-title&language=en&cursor={cursor}")
+    linked = {each.split('rel="')[1][:-1]: each[1 : each.index(">")] for each in second.headers["Link"].split(", ")}
+    back = await answer(app, f"/v1/feed{linked['prev']}")
+
+    assert [each.json()["items"] for each in (first, second)] == [[{"title": "Persuasion"}], [{"title": "Emma"}]]
+    assert (first.json()["previous_cursor"], second.json()["next_cursor"]) == (None, None)
+    assert first.headers["Link"].endswith(f'cursor={cursor}>; rel="next"')
+    assert linked.keys() == {"first", "prev"}
+    assert back.json()["items"] == first.json()["items"]
+
+
+@pytest.mark.parametrize("asked", ["cursor=junk", "cursor=%00", "sort=title&cursor={}", "q=emma&cursor={}"])
+async def test_a_cursor_that_is_not_of_the_list(app: FastAPI, asked: str) -> None:
+    """Is a 400 that says what to do, and repeats nothing."""
+    cursor = (await answer(app, "/v1/feed?size=1&sort=-title")).json()["next_cursor"]
+    problem = problem_of(await answer(app, f"/v1/feed?size=1&{asked.format(cursor)}"))
+
+    assert (problem["status"], problem["title"]) == (400, "Invalid cursor")
+    assert problem["detail"].endswith("start again without one.")
+
+
+@ON_SQLITE
+async def test_a_window_has_no_number(app: FastAPI) -> None:
+    """And a page no cursor; a cursor has an end."""
+    for asked in ("feed?page=2", "books?cursor=x", f"feed?cursor={'x' * 5000}"):
+        assert (await answer(app, f"/v1/{asked}")).status_code == 422
+
+    schema = (await answer(app, "/openapi.json")).json()["paths"]
+    shown = {path: {each["name"] for each in schema[f"/v1/{path}"]["get"]["parameters"]} for path in ("feed", "books")}
+    assert shown["feed"] - shown["books"] == {"cursor"}
+    assert shown["books"] - shown["feed"] == {"page", "extra"}
+    assert "400" in schema["/v1/feed"]["get"]["responses"]
+    assert "400" not in schema["/v1/books"]["get"]["responses"]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (Page[int](items=[1], total=9, page=1, size=2), {"first": "?a=1&page=1", "next": "?a=1&page=2"}),
+        (Page[int](items=[1], total=9, page=5, size=2), {"first": "?a=1&page=1", "prev": "?a=1&page=4"}),
+        (Page[int](items=[], total=0, page=1, size=2), {"first": "?a=1&page=1"}),
+        (
+            Slice[int](items=[1], has_more=True, page=2, size=2),
+            {"first": "?a=1&page=1", "prev": "?a=1&page=1", "next": "?a=1&page=3"},
+        ),
+        (Slice[int](items=[1], has_more=False, page=1, size=2), {"first": "?a=1&page=1"}),
+        (
+            Window[int](items=[1], next_cursor="n", previous_cursor=None, size=2),
+            {"first": "?a=1", "next": "?a=1&cursor=n"},
+        ),
+    ],
+)
+def test_links_lead_to_other_pages(found: Any, expected: dict[str, str]) -> None:
+    """With the other parameters as they were; relative, so that they are right behind a proxy."""
+    url = URL(
+        "http://inside:8000/v1/books?a=1&page=7&cursor=old"
+        if not isinstance(found, Window)
+        else "http://x/?a=1&cursor=o"
+    )
+    if not isinstance(found, Window):
+        url = url.remove_query_params("cursor")
+
+    told = dict(reversed(each.split("; rel=")) for each in links(url, found).split(", "))
+    assert {name.strip('"'): each.strip("<>") for name, each in told.items()} == expected
+
+
 @ON_SQLITE
 async def test_the_schema_shows_each_parameter(app: FastAPI) -> None:
     """With a description and its bounds."""
@@ -173,3 +256,60 @@ async def test_a_path_that_leads_nowhere_stops_the_start(stocked: World) -> None
     for wrong in (BookOut, ListQuery, "books"):
         with pytest.raises(DeclarationError):
             listed(wrong)  # type: ignore[type-var]
+
+
+@ON_SQLITE
+async def test_a_list_query_is_taken_by_a_dependency(stocked: World) -> None:
+    """FastAPI alone would read it as a body, or without what `listed` does."""
+    app = app_of(stocked)
+
+    async def body(query: BookQuery) -> None: ...
+
+    async def parameters(query: Annotated[BookQuery, Query()]) -> None: ...
+
+    app.post("/body")(body)
+    app.get("/parameters")(parameters)
+    with pytest.raises(DeclarationError) as caught:
+        check_routes(app)
+    told = "query is a list query: take Annotated[BookQuery, listed(BookQuery)]."
+    assert str(caught.value).count(told) == 2
+
+
+@ON_SQLITE
+async def test_a_window_without_keys_stops_the_start(stocked: World) -> None:
+    """Its first request would be a 500."""
+    kind: Any = type(stocked.naked)
+    database = kind(stocked.naked.engine.url.render_as_string(hide_password=False))
+    app = FastAPI()
+    install(app, {stocked.unit: database})
+
+    async def feed(
+        shop: Annotated[Any, unit_of_work(stocked.unit)], query: Annotated[BookQuery, windowed(BookQuery)]
+    ) -> None: ...
+
+    app.get("/feed")(coloured(stocked, feed))
+    with pytest.raises(DeclarationError, match=r"/feed .* windowed\(\) needs keys to sign cursors with"):
+        check_routes(app)
+
+
+@ON_SQLITE
+async def test_the_verb_is_that_of_the_dependency(stocked: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Told by the first request, not by the second page; the log says what to take."""
+    app = app_of(stocked)
+    shops = Annotated[Any, unit_of_work(stocked.unit)]
+
+    async def paged(shop: shops, query: Annotated[BookQuery, windowed(BookQuery)]) -> None:
+        await shop.books.into(BookOut).page(query)
+
+    async def sliced(shop: shops, query: Annotated[BookQuery, windowed(BookQuery)]) -> None:
+        await shop.books.slice(query)
+
+    async def window(shop: shops, query: Annotated[BookQuery, listed(BookQuery)]) -> None:
+        await shop.books.into(BookOut).window(query)
+
+    for work in (paged, sliced, window):
+        app.get(f"/{work.__name__}")(coloured(stocked, work))
+        caplog.clear()
+        assert problem_of(await answer(app, f"/{work.__name__}"))["status"] == 500
+        remedy = "take windowed(BookQuery)" if work is window else "or take listed(BookQuery)"
+        assert any(each.exc_info and remedy in str(each.exc_info[1]) for each in caplog.records)

@@ -326,6 +326,32 @@ async def test_c4_a_factory_works_after_the_request(stocked: World) -> None:
     assert await until(lambda: stocked.checked_out == 0)
 
 
+async def test_c5_a_stream_holds_no_connection_between_batches(stocked: World) -> None:
+    """On a unit of a factory that reads without a block, however slow its client is."""
+    app = app_of(stocked)
+    seen: list[int] = []
+
+    async def export(new_shop: Any) -> AsyncIterator[str]:
+        if stocked.driver.is_async:
+            async with new_shop.serving() as shop:
+                async for book in shop.books.stream(batch=1):
+                    seen.append(stocked.checked_out)
+                    yield f"{book.title} "
+        else:
+            with new_shop.serving() as shop:
+                for book in shop.books.stream(batch=1):
+                    seen.append(stocked.checked_out)
+                    yield f"{book.title} "
+
+    async def work(new_shop: Annotated[Any, unit_factory(stocked.unit)]) -> StreamingResponse:
+        return StreamingResponse(export(new_shop))
+
+    app.get("/")(coloured(stocked, work))
+
+    assert (await answer(app)).text == "Emma Persuasion "
+    assert seen == [0, 0]
+
+
 async def test_c5_one_unit_opens_block_after_block(stocked: World) -> None:
     """What was read before a block is read again in it."""
     app = app_of(stocked)

@@ -178,6 +178,25 @@ class TestBooks:
         assert page["total"] == 3
         assert len(sent) == 2, sent
 
+    async def test_what_a_client_asks_for(self, shop: Shop) -> None:
+        """Books can be searched, filtered and sorted; what the list does not know is refused."""
+        austen, kafka = await shop.author(), await shop.author("Franz Kafka")
+        await shop.book(austen, title="Emma", price="9.90")
+        await shop.book(austen, title="Persuasion", price="5.00", language="fr")
+        await shop.book(kafka, title="The Castle", price="7.00", language="de")
+
+        for asked, titles in {
+            "q=kafka": ["The Castle"],
+            "q=emm": ["Emma"],
+            f"author_id={austen}&sort=-title": ["Persuasion", "Emma"],
+            "language=de&language=fr&sort=price": ["Persuasion", "The Castle"],
+            "price_min=6&author=Jane%20Austen": ["Emma"],
+        }.items():
+            found = (await shop.get(f"/books?{asked}")).json()
+            assert [each["title"] for each in found["items"]] == titles, asked
+        for wrong in ("titel=x", "sort=sku", "price_min=cheap"):
+            assert is_problem(await shop.get(f"/books?{wrong}"), 422, ":invalid-request")
+
     async def test_beyond_the_end(self, shop: Shop) -> None:
         """A page beyond the end is empty and has the right total; a page that cannot be is a problem."""
         number = await shop.book()

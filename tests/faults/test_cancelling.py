@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from aftermath import Lookout, check_aftermath, check_told
@@ -84,6 +85,15 @@ async def nothing_is_checked_out(world: World) -> None:
     while world.checked_out:
         assert time.monotonic() < end, "a connection was not given back"
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collector() -> Iterator[None]:
+    """Let nobody give back what the code has lost."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -192,7 +192,7 @@ async def test_the_order_of_a_view_holds_until_the_client_asks(shelf: World) -> 
 
 async def test_a_list_is_two_statements(shelf: World) -> None:
     """The rows and their number, however many filters go through relationships."""
-    query = BookQuery(author="Austen", stars=Between(min=1), reviewer="C", q="emma")
+    query = BookQuery(author="Austen", stars=Between(min=1), reviewer="C", q="emma", size=1)
     async with scene(shelf, OUTSIDE) as at:
         with recorded(shelf) as sent:
             page = await at.shop.books.into(BookOut).page(query)
@@ -290,6 +290,68 @@ def test_what_is_no_query() -> None:
 
     with pytest.raises(DeclarationError, match="needs the default None"):
         type("Query", (Needed,), {"__annotations__": {"title": Contains[str]}, "__module__": __name__})
+    with pytest.raises(DeclarationError, match="needs the default None"):
+        type("Query", (Needed,), {"__annotations__": {"year": Equals[int]}, "year": 7, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"size": OneOf[str]}, r"Query\.size: every list has a parameter 'size': name the field otherwise"),
+        ({"order": Equals[str]}, r"every list has a parameter 'order'"),
+        ({"price": Contains[Decimal]}, r"Query\.price: Contains is for texts"),
+        ({"price": StartsWith[Decimal]}, r"StartsWith is for texts"),
+        ({"sold_out": Annotated[bool | None, Where(Book.stock == 0)]}, r"Where\(\) takes a function"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_filter_that_cannot_work(fields: dict[str, Any], told: str) -> None:
+    """Is told when the class is made."""
+    with pytest.raises(DeclarationError, match=told):
+        _declared(**fields)
+
+
+@pytest.mark.parametrize(
+    ("sort", "at_once", "told"),
+    [
+        ({"writer": "author.name"}, True, r"writer='author.name' is no SQL expression"),
+        ({"writer": Author.name}, False, r"'writer' is about author, not Book: sort by a subquery"),
+        ({"writer": Book.author}, False, r"'writer' is a relationship"),
+    ],
+)
+def test_a_sort_key_that_cannot_work(sort: dict[str, Any], at_once: bool, told: str) -> None:
+    """Is told when the class is made, or at the first use; `listed` looks when the app starts."""
+
+    def declare() -> Any:
+        body = {"sort": Sort(**sort), "__module__": __name__, "__annotations__": {}}
+        return type("Query", (ListQuery[Book],), body)
+
+    if at_once:
+        with pytest.raises(DeclarationError, match=told):
+            declare()
+    else:
+        with pytest.raises(DeclarationError, match=told):
+            declare()().ordering()
+
+
+def test_the_default_size_is_allowed() -> None:
+    """Also where fewer rows are than usual; and there is one at least."""
+
+    class Few(ListQuery[Book]):
+        """At most five."""
+
+        max_size = 5
+
+    assert Few().size == 5
+    assert ListQuery[Book]().size == 20
+    with pytest.raises(DeclarationError, match="at least one row"):
+        type("Query", (ListQuery[Book],), {"max_size": 0, "__module__": __name__})
+
+
+async def test_no_text_has_a_nul(shelf: World) -> None:
+    """Not even in SQLite, where it would end the pattern."""
+    async with scene(shelf, OUTSIDE) as at:
+        for query in (BookQuery(title="\0"), BookQuery(q="Em\0"), BookQuery(sku="\0")):
+            assert not await at.shop.books.exists(*query.criteria())
 
 
 async def test_a_query_of_another_model(shelf: World) -> None:

@@ -7,12 +7,20 @@ from typing import Any
 import pytest
 from conftest import World, book
 from repository.scenes import ON_SQLITE, recorded, rival, sync_session
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, event, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload, selectinload
 
 from bookshop.models import Author, Book
-from fastkit.errors import NotFoundError, OutsideBlockError, ReadOnlyError, UnflushedChangesError
+from fastkit.errors import (
+    DeclarationError,
+    LockTimeoutError,
+    NotFoundError,
+    OutsideBlockError,
+    ReadOnlyError,
+    TransactionDoomedError,
+    UnflushedChangesError,
+)
 from fastkit.pages import PageQuery
 
 pytestmark = pytest.mark.anyio
@@ -42,8 +50,8 @@ async def read(view: Any, verb: str) -> Any:
     """Read book 1 with a verb."""
     if verb in {"get", "get_one"}:
         return await getattr(view, verb)(1)
-    if verb == "page":
-        return (await view.page(PageQuery(), Book.id == 1)).items[0]
+    if verb in {"page", "slice"}:
+        return (await getattr(view, verb)(PageQuery(), Book.id == 1)).items[0]
     found = await getattr(view, verb)(Book.id == 1)
     return found[0] if verb == "all" else found
 
@@ -177,6 +185,141 @@ class TestFresh:
 
         assert len(sent) == 1
         assert ("FOR UPDATE" in sent[0]) is (stocked.server != "SQLite")
+
+
+class TestOptions:
+    """What happens where somebody else has locked a row, and what others may do to the rows that are locked here."""
+
+    @pytest.mark.parametrize("verb", [*VERBS, "slice"])
+    async def test_nowait_raises_at_once(self, stocked: World, verb: str) -> None:
+        """The error is that of a lock that was not given in time, whatever the database calls it."""
+        async with stocked.shop() as shop:
+            await shop.books.for_update().get_one(1)
+            with pytest.raises(LockTimeoutError):
+                async with stocked.shop() as other:
+                    await read(other.books.for_update(nowait=True), verb)
+            await shop.rollback()
+
+        async with stocked.shop() as shop:
+            assert (await read(shop.books.for_update(nowait=True), verb)).title == "Emma"
+
+    @ON_SQLITE
+    async def test_nowait_does_not_wait_for_the_writer(self, stocked: World) -> None:
+        """Not even where changes have to be flushed before, and the connection waits again afterwards."""
+        asked = text("PRAGMA busy_timeout").execution_options(fastkit_reads=True)
+        sent: list[str] = []
+        event.listen(stocked.sync_engine, "before_cursor_execute", lambda c, cur, statement, *_: sent.append(statement))
+        with rival(stocked) as other:
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+            with pytest.raises(LockTimeoutError):
+                async with stocked.shop() as shop:
+                    shop.authors.add(Author(id=7, name="Ovid"))
+                    await shop.books.for_update(nowait=True).get_one(1)
+        async with stocked.shop() as shop:
+            await shop.books.for_update(nowait=True).get_one(1)
+
+            assert await shop.session.scalar(asked) == 2000
+        waits = [statement.partition("=")[2] for statement in sent if statement.startswith("PRAGMA busy_timeout=")]
+        assert waits == ["0", "2000"] * 2
+
+    async def test_the_error_of_nowait_dooms_the_block(self, stocked: World) -> None:
+        """It is an error of the database: only a savepoint takes it back."""
+        async with stocked.shop() as shop:
+            await shop.books.for_update().get_one(1)
+            with pytest.raises(TransactionDoomedError, match="LockTimeoutError was raised"):
+                async with stocked.shop() as other:
+                    with pytest.raises(LockTimeoutError):
+                        await other.books.for_update(nowait=True).get_one(1)
+                    await other.books.count()
+            await shop.rollback()
+
+    async def test_skip_locked_leaves_out_what_others_have_locked(self, stocked: World) -> None:
+        """As if it were not there, by each verb; what is free is locked."""
+        if stocked.server == "SQLite":
+            pytest.skip("a block that may write is alone, so nothing is locked by others")
+        async with stocked.shop() as shop:
+            await shop.books.for_update().get_one(1)
+            async with stocked.shop() as other:
+                view = other.books.order_by(Book.id).for_update(skip_locked=True)
+                found = [each.id for each in await view.all()], (await view.first()).id, (await view.one()).id
+                pages = (await view.page(PageQuery(size=1))).items, (await view.slice(PageQuery(size=1))).items
+                missing = await view.get(1), await view.first(Book.id == 1)
+                with pytest.raises(NotFoundError):
+                    await view.get_one(1)
+                locked = is_locked(stocked, BOOK, 2)
+
+        assert found == ([2], 2, 2)
+        assert [[each.id for each in items] for items in pages] == [[2], [2]]
+        assert (missing, locked) == ((None, None), True)
+
+    @pytest.mark.parametrize("option", [None, joinedload(Book.author), joinedload(Book.reviews)])
+    async def test_a_limit_counts_what_is_free(self, stocked: World, option: Any) -> None:
+        """Rows that are skipped use up nothing of a limit, or a queue would starve behind its first rows."""
+        if stocked.server == "SQLite":
+            pytest.skip("has no row locks")
+        async with stocked.shop() as shop:
+            await shop.books.for_update().get_one(1)
+            async with stocked.shop() as other:
+                view = other.books.order_by(Book.id).for_update(skip_locked=True)
+                found = await (view.with_options(option) if option is not None else view).first()
+
+        assert found is not None
+        assert found.id == 2
+
+    @ON_SQLITE
+    async def test_on_sqlite_skip_locked_finds_everything(self, stocked: World) -> None:
+        """Nobody else can have locked anything."""
+        async with stocked.shop() as shop:
+            assert len(await shop.books.for_update(skip_locked=True).all()) == 2
+
+    async def test_read_locks_let_each_other_in(self, stocked: World) -> None:
+        """Two blocks read-lock the same row, and nobody can lock it to change it."""
+        if stocked.server == "SQLite":
+            pytest.skip("has no row locks")
+        async with stocked.shop() as shop, stocked.shop() as other:
+            await shop.books.for_update(read=True).get_one(1)
+            found = await other.books.for_update(read=True, nowait=True).get_one(1)
+
+            assert (found.title, is_locked(stocked, BOOK, 1)) == ("Emma", True)
+
+    @pytest.mark.parametrize("key_share", [False, True])
+    async def test_key_share_lets_others_refer_to_the_row(self, stocked: World, key_share: bool) -> None:
+        """On PostgreSQL; elsewhere the lock is the stronger one, and others wait."""
+        if stocked.server == "SQLite":
+            pytest.skip("has no row locks")
+        async with stocked.shop() as shop:
+            await shop.authors.for_update(key_share=key_share).get_one(1)
+            with rival(stocked) as other:
+                wait = {"PostgreSQL": "SET lock_timeout = 50", "MariaDB": "SET innodb_lock_wait_timeout = 0"}
+                other.exec_driver_sql(wait[stocked.server])
+                try:
+                    values = {"title": "x", "sku": "x", "year": 1, "language": "en", "price": 1, "stock": 1}
+                    other.execute(insert(BOOK).values(author_id=1, **values))
+                except OperationalError:
+                    waited = True
+                else:
+                    waited = False
+            locked = is_locked(stocked, AUTHOR, 1)
+
+        assert waited is not (key_share and stocked.server == "PostgreSQL")
+        assert locked is True
+
+    @ON_SQLITE
+    async def test_nowait_and_skip_locked_exclude_each_other(self, stocked: World) -> None:
+        """A locked row is an error, or it is left out."""
+        async with stocked.shop() as shop:
+            with pytest.raises(DeclarationError, match="Ask for one of them"):
+                shop.books.for_update(nowait=True, skip_locked=True)
+
+    @pytest.mark.parametrize("option", ["nowait", "skip_locked", "key_share", "read"])
+    @ON_SQLITE
+    async def test_c5_outside_a_block_each_raises(self, stocked: World, option: str) -> None:
+        """A lock needs a block whatever it is like."""
+        async with stocked.serving() as shop:
+            with pytest.raises(OutsideBlockError):
+                await shop.books.for_update(**{option: True}).get_one(1)
+
+            assert stocked.checked_out == 0
 
 
 class TestRefusal:

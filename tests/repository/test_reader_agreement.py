@@ -10,6 +10,7 @@ import pytest
 from conftest import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from repository.scenes import rival_engine
 from servers import DRIVERS
 from sqlalchemy import Column, Engine, ForeignKey, MetaData, Numeric, String, Table
@@ -233,8 +234,11 @@ def test_a_reader_agrees_with_the_objects(engine: Engine, found: dict[Table, lis
         ]
         for model, key, schema in cases:
             objects = Repository(session, model).order_by(key).all()
-            assert Repository(session, model).order_by(key).into(schema).all() == [
-                schema.model_validate(each) for each in objects
-            ]
+            reader = Repository(session, model).order_by(key).into(schema)
+            expected = [schema.model_validate(each) for each in objects]
+            assert reader.all() == expected
+            assert reader.json().all() == TypeAdapter(list[schema]).dump_json(expected)  # type: ignore[valid-type]
         books = Repository(session, Book).order_by(Book.id)
-        assert books.into(Numbers).all() == [Numbers.of(each) for each in books.all()]
+        numbers = [Numbers.of(each) for each in books.all()]
+        assert books.into(Numbers).all() == numbers
+        assert books.into(Numbers).json().all() == TypeAdapter(list[Numbers]).dump_json(numbers)

@@ -11,12 +11,13 @@ import pytest
 from colours import awaitable
 from conftest import World, book
 from repository.scenes import ON_SQLITE, PLACES, Scene, scene
+from sqlalchemy import ForeignKey, create_engine
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, selectinload
 
 from bookshop.models import Author, Book, Customer, Order, OrderLine
 from fastkit.errors import MultipleFoundError, NotFoundError
-from fastkit.repository import AsyncRepository, Repository
+from fastkit.repository import AsyncRepository, Repository, _selection
 
 pytestmark = pytest.mark.anyio
 
@@ -339,3 +340,43 @@ class plain:  # noqa: N801 - a context manager, as in contextlib
         closed = self._session.close()
         if closed is not None:
             await closed
+
+
+def test_lazy_relationships_are_told_once_in_development(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What would be a statement for each object, or an error in async code; not if loader options are named."""
+
+    class Base(DeclarativeBase):
+        """The base of two."""
+
+    class Band(Base):
+        """With two relationships, of which one is never loaded by itself."""
+
+        __tablename__ = "band"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        songs: Mapped[list[Song]] = relationship()
+        hits: Mapped[list[Song]] = relationship(viewonly=True, lazy="raise")
+
+    class Song(Base):
+        """What it is related to."""
+
+        __tablename__ = "song"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        band_id: Mapped[int] = mapped_column(ForeignKey("band.id"))
+
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        bands = Repository(session, Band)
+        bands.all()
+        monkeypatch.setattr(_selection, "DEVELOPMENT", True)
+        bands.with_options(selectinload(Band.songs)).all()
+        Repository(session, Song).all()
+        assert not caplog.records
+        for _ in range(3):
+            bands.all()
+
+    (told,) = [each.getMessage() for each in caplog.records]
+    assert told.startswith("Band.all(): each object loads songs by a statement of its own")
+    assert "with_options(selectinload(Band.songs))" in told

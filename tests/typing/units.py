@@ -70,6 +70,10 @@ async def async_reads(database: AsyncDatabase) -> None:
 async def async_views(shop: Shop) -> None:
     """A view reads the same model and cannot write."""
     assert_type(shop.books.for_update(), AsyncReads[Book])
+    assert_type(shop.books.for_update(nowait=True, key_share=True), AsyncReads[Book])
+    assert_type(await shop.books.for_update(skip_locked=True, read=True).all(), Sequence[Book])
+    shop.books.for_update(True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(await shop.lock("invoice-numbers", timeout=0), None)
     assert_type(shop.books.order_by(Book.title.desc()), AsyncReads[Book])
     assert_type(shop.books.with_options(selectinload(Book.reviews)), AsyncReads[Book])
     assert_type(await shop.books.for_update().order_by(Book.id).get_one(1), Book)
@@ -127,6 +131,8 @@ def sync_reads(database: Database) -> None:
         assert_type(shop.books.exists(), bool)
         assert_type(shop.books.page(PageQuery()), Page[Book])
         assert_type(shop.books.for_update(), Reads[Book])
+        assert_type(shop.books.for_update(skip_locked=True), Reads[Book])
+        assert_type(shop.lock("invoice-numbers", timeout=2.5), None)
         assert_type(shop.books.select(), Select[Book])
         assert_type(shop.books.add(Book()), Book)
         assert_type(shop.commit(), None)
@@ -151,6 +157,6 @@ def mapped_pages(page: Page[Book]) -> None:
     def title(book: Book) -> str:
         return book.title
 
-    assert_type(page.items, Sequence[Book])
+    assert_type(page.items, list[Book])
     assert_type(page.map(title), Page[str])
     assert_type(page.total, int)

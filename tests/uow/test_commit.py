@@ -6,8 +6,8 @@ import asyncio
 import time
 from decimal import Decimal
 
-import anyio
 import pytest
+from cancels import by_scope, by_sibling, by_task_cancel, by_task_cancel_twice, by_timeout
 from conftest import World
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
@@ -171,12 +171,14 @@ async def test_c11_a_connection_lost_before_commit_is_known(world: World) -> Non
     assert await names(world) == []
 
 
-def slowly(seconds: float):
-    """Return a fault that takes its time with the COMMIT."""
+def slowly(seconds: float, begun: asyncio.Event | None = None):
+    """Return a fault that takes its time with the COMMIT, and tells when it has begun."""
 
     def fault(commit, connection) -> None:
         from sqlalchemy.util import await_only
 
+        if begun:
+            begun.set()
         await_only(asyncio.sleep(seconds))
         commit(connection)
 
@@ -197,47 +199,16 @@ async def commit_one(shop) -> None:
         await shop.commit()
 
 
-async def by_task_cancel(shop) -> None:
-    task = asyncio.create_task(commit_one(shop))
-    await asyncio.sleep(0.1)
-    task.cancel()
-    await task
-
-
-async def by_task_cancel_twice(shop) -> None:
-    task = asyncio.create_task(commit_one(shop))
-    for _ in range(2):
-        await asyncio.sleep(0.08)
-        task.cancel()
-    await task
-
-
-async def by_timeout(shop) -> None:
-    async with asyncio.timeout(0.1):
-        await commit_one(shop)
-
-
-async def by_scope(shop) -> None:
-    with anyio.fail_after(0.1):
-        await commit_one(shop)
-
-
-async def by_sibling(shop) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(commit_one(shop))
-        await asyncio.sleep(0.1)
-        raise TimeoutError
-
-
 @pytest.mark.parametrize("cancel", [by_task_cancel, by_task_cancel_twice, by_timeout, by_scope, by_sibling])
 async def test_c11_a_cancellation_cannot_cut_a_commit_in_two(cancellable: World, monkeypatch, cancel) -> None:
     """Cancelled during COMMIT, by whatever means, the block is committed and knows it, without burning CPU."""
-    CommitFault(cancellable, monkeypatch).replace(slowly(0.4))
+    begun = asyncio.Event()
+    CommitFault(cancellable, monkeypatch).replace(slowly(0.4, begun))
     shop = cancellable.shop()
     start, cpu = time.monotonic(), time.process_time()
 
     try:
-        await cancel(shop)
+        await cancel(commit_one(shop), begun)
     except BaseException as error:
         told = error
     else:
@@ -292,19 +263,17 @@ async def test_c11_a_flush_that_is_never_answered_stores_nothing(cancellable: Wo
 
 async def test_c11_a_cancellation_in_the_body_rolls_back(cancellable: World) -> None:
     """A cancellation before the commit rolls back, and is what the caller sees."""
-    shop = cancellable.shop()
+    shop, reached = cancellable.shop(), asyncio.Event()
 
     async def work() -> None:
         async with shop:
             shop.authors.add(Author(name="Ovid"))
             await shop.session.flush()
+            reached.set()
             await asyncio.sleep(60)
 
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0.2)
-    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await by_task_cancel(work(), reached)
 
     assert shop.outcome.status is Status.ROLLED_BACK
     assert await names(cancellable) == []

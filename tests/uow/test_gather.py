@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from colours import awaitable
 from conftest import TIMEOUTS, AsyncShop, World
-from deps.apps import answer, app_of, coloured, finished
+from deps.apps import answer, app_of, coloured, finished, until
 from sqlalchemy import create_engine, delete, event, literal, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -341,10 +341,11 @@ def cancellable(stocked: World) -> World:
 
 async def test_c23_cancelling_the_caller_cancels_all(cancellable: World) -> None:
     """Every branch hears of it, and all connections are back."""
-    heard = []
+    lingering, heard = [], []
 
     async def linger(shop: Any) -> None:
         await shop.books.count()
+        lingering.append(1)
         try:
             await asyncio.sleep(5)
         except asyncio.CancelledError:
@@ -352,7 +353,8 @@ async def test_c23_cancelling_the_caller_cancels_all(cancellable: World) -> None
             raise
 
     task = asyncio.create_task(gather(cancellable, *[linger] * 5))
-    await asyncio.sleep(0.3)
+    assert await until(lambda: len(lingering) == 3)
+    await asyncio.sleep(0.05)
     busy = cancellable.checked_out
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -564,17 +566,19 @@ async def test_c21_a_pool_without_limit_fans_out(make) -> None:
 async def test_c21_waiting_for_a_slot_has_a_limit(make) -> None:
     """If no slot becomes free in time, the error is that of a pool that is full."""
     world = make(2, timeouts=Timeouts(pool=0.2))
+    lingering = []
 
     async def linger(shop: Any) -> None:
-        await pause(world, 1)
+        lingering.append(1)
+        await pause(world, 2)
 
     task = asyncio.create_task(gather(world, linger))
-    await asyncio.sleep(0.2)
+    assert await until(lambda: bool(lingering))
     start = time.monotonic()
     with pytest.raises(PoolTimeoutError):
         await gather(world, count)
 
-    assert time.monotonic() - start < 0.6
+    assert time.monotonic() - start < 1.5
     await task
     assert await gather(world, count) == (1,)
 

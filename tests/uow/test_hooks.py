@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import anyio
 import pytest
+from cancels import by_scope, by_task_cancel, by_timeout
 from colours import TWINS, awaitable
 from conftest import World
 from servers import DRIVERS
@@ -542,26 +542,6 @@ async def test_c17_an_interrupt_propagates_and_the_rest_is_told(
 # -- cancellation
 
 
-async def by_task_cancel(work: Any) -> None:
-    """Cancel the task."""
-    task = asyncio.create_task(work)
-    await asyncio.sleep(0.15)
-    task.cancel()
-    await task
-
-
-async def by_timeout(work: Any) -> None:
-    """Let a timeout of asyncio pass."""
-    async with asyncio.timeout(0.15):
-        await work
-
-
-async def by_scope(work: Any) -> None:
-    """Let a scope of anyio time out."""
-    with anyio.fail_after(0.15):
-        await work
-
-
 CANCELS = pytest.mark.parametrize("cancel", [by_task_cancel, by_timeout, by_scope])
 
 
@@ -569,10 +549,11 @@ CANCELS = pytest.mark.parametrize("cancel", [by_task_cancel, by_timeout, by_scop
 @CANCELS
 async def test_c17_a_cancellation_during_a_hook_stops_the_rest(world: World, committing, cancel) -> None:
     """It propagates although the commit stands; the hook is told as cut off, the others as not run."""
-    seen = []
+    seen, hanging = [], asyncio.Event()
 
     async def hang() -> None:
         seen.append("hangs")
+        hanging.set()
         await asyncio.sleep(60)
 
     async def never() -> None:
@@ -583,7 +564,7 @@ async def test_c17_a_cancellation_during_a_hook_stops_the_rest(world: World, com
 
     shop = world.shop()
     with pytest.raises((asyncio.CancelledError, TimeoutError)):
-        await cancel(committing(shop, hang, never, never_too))
+        await cancel(committing(shop, hang, never, never_too), hanging)
 
     assert seen == ["hangs"]
     assert shop.outcome.status is Status.COMMITTED
@@ -599,11 +580,12 @@ async def test_c17_a_cancellation_during_the_commit_stops_the_hooks(
     world: World, committing, monkeypatch, cancel
 ) -> None:
     """Cancelled while COMMIT was under way: committed, no hook runs, all are told, and the cancellation propagates."""
-    seen = []
+    seen, begun = [], asyncio.Event()
     dialect = world.sync_engine.dialect
     commit = dialect.do_commit
 
     def slow(connection) -> None:
+        begun.set()
         await_only(asyncio.sleep(0.4))
         commit(connection)
 
@@ -616,7 +598,7 @@ async def test_c17_a_cancellation_during_the_commit_stops_the_hooks(
     monkeypatch.setattr(dialect, "do_commit", slow)
     shop = world.shop()
     with pytest.raises((asyncio.CancelledError, TimeoutError)):
-        await cancel(committing(shop, plain, waiting))
+        await cancel(committing(shop, plain, waiting), begun)
     monkeypatch.undo()
 
     assert shop.outcome.status is Status.COMMITTED
@@ -691,9 +673,10 @@ async def test_c17_a_cancellation_that_is_over_cancels_no_hook(world: World, com
 @on_async_sqlite
 async def test_c17_a_hook_cannot_hide_a_cancellation_behind_an_error(world: World, committing) -> None:
     """A hook that makes another error of its cancellation has failed, and the cancellation propagates all the same."""
-    seen = []
+    seen, reached = [], asyncio.Event()
 
     async def convert() -> None:
+        reached.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError as error:
@@ -704,7 +687,7 @@ async def test_c17_a_hook_cannot_hide_a_cancellation_behind_an_error(world: Worl
 
     shop = world.shop()
     with pytest.raises(asyncio.CancelledError):
-        await by_task_cancel(committing(shop, convert, never))
+        await by_task_cancel(committing(shop, convert, never), reached)
 
     assert seen == []
     first, second = shop.outcome.hook_errors

@@ -642,7 +642,7 @@ async def test_c16_a_timeout_around_it_holds(cancellable: World) -> None:
         try:
             raise SerializationError("lost")
         except SerializationError:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(5)
             raise
 
     start = time.monotonic()
@@ -650,7 +650,7 @@ async def test_c16_a_timeout_around_it_holds(cancellable: World) -> None:
         async with asyncio.timeout(0.1):
             await run(cancellable, work, retry=Retry(attempts=5, delay=0.001))
 
-    assert time.monotonic() - start < 0.25
+    assert time.monotonic() - start < 2
     assert cancellable.checked_out == 0
 
 

@@ -1830,7 +1830,7 @@ async def test_c8_a_cancellation_between_statements_can_be_handled_outside(cance
 async def slow_statement(world: World, shop: Any) -> None:
     if world.server == "SQLite":
         slow = (
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT COUNT(*) FROM n"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200000) SELECT COUNT(*) FROM n"
         )
     else:
         slow = SLOW[world.server].replace("5", "1")  # as long MariaDB keeps the locks of who does not wait any more

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
+from cancels import by_task_cancel
 from colours import awaitable
 from conftest import AsyncShop, Shop, World
 from deps.apps import answer, app_of, coloured, finished, problem_of
@@ -508,19 +509,17 @@ async def test_c16_a_cancellation_ends_it(stocked: World) -> None:
     """It rolls back, and nothing runs again."""
     if not stocked.driver.is_async:
         pytest.skip("a thread cannot be cancelled")
-    attempts = []
+    attempts, sold = [], asyncio.Event()
 
     @transactional(retry=QUICK)
     async def linger(shop: Any) -> None:
         attempts.append(1)
         await sell(shop)
+        sold.set()
         await asyncio.sleep(5)
 
-    task = asyncio.create_task(linger(stocked.unit(stocked.naked)))
-    await asyncio.sleep(0.2)
-    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
+        await by_task_cancel(linger(stocked.unit(stocked.naked)), sold)
 
     assert len(attempts) == 1
     assert await stock(stocked) == 5

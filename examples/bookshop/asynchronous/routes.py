@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from sqlalchemy.orm import joinedload, selectinload
 
 from bookshop.asynchronous.services import AddBook, PlaceOrder, WriteReview
 from bookshop.asynchronous.shop import Shop
-from bookshop.models import Author, Book, Customer, Order, Payment, Review
+from bookshop.models import Author, Book, Customer, Payment, Review
+from bookshop.queries import BookQuery
 from bookshop.schemas import (
     AuthorIn,
     AuthorOut,
@@ -26,7 +26,7 @@ from bookshop.schemas import (
     ReviewOut,
 )
 from fastkit import Page, PageQuery
-from fastkit.deps import found, provide, unit_of_work
+from fastkit.deps import found, listed, provide, unit_of_work
 
 ShopDep = Annotated[Shop, unit_of_work(Shop)]
 PageDep = Annotated[PageQuery, Query()]
@@ -37,8 +37,7 @@ router = APIRouter()
 @router.get("/authors")
 async def list_authors(shop: ShopDep, query: PageDep) -> Page[AuthorOut]:
     """Return the authors by name."""
-    page = await shop.authors.order_by(Author.name).page(query)
-    return page.map(AuthorOut.model_validate)
+    return await shop.authors.order_by(Author.name).into(AuthorOut).page(query)
 
 
 @router.post("/authors", status_code=201)
@@ -50,10 +49,9 @@ async def add_author(new: AuthorIn, shop: ShopDep) -> AuthorOut:
 
 
 @router.get("/books")
-async def list_books(shop: ShopDep, query: PageDep) -> Page[BookOut]:
-    """Return the books by title, with their authors: two statements, however many books."""
-    page = await shop.books.with_options(joinedload(Book.author)).order_by(Book.title).page(query)
-    return page.map(BookOut.model_validate)
+async def list_books(shop: ShopDep, query: Annotated[BookQuery, listed(BookQuery)]) -> Page[BookOut]:
+    """Return the books that a client asks for, with their authors: two statements, however many books."""
+    return await shop.books.into(BookOut).page(query)
 
 
 @router.post("/books", status_code=201)
@@ -63,11 +61,9 @@ async def add_book(new: BookIn, add: Annotated[AddBook, provide(AddBook)]) -> Bo
 
 
 @router.get("/books/{book_id}")
-async def read_book(
-    book: Annotated[Book, found(Shop.books, options=[joinedload(Book.author)])],
-) -> BookOut:
+async def read_book(book: Annotated[BookOut, found(Shop.books, BookOut)]) -> BookOut:
     """Return a book with its author."""
-    return BookOut.model_validate(book)
+    return book
 
 
 @router.delete("/books/{book_id}", status_code=204)
@@ -80,8 +76,7 @@ async def remove_book(book: Annotated[Book, found(Shop.books)], shop: ShopDep) -
 @router.get("/books/{book_id}/reviews")
 async def list_reviews(book: Annotated[Book, found(Shop.books)], shop: ShopDep, query: PageDep) -> Page[ReviewOut]:
     """Return the reviews of a book, the oldest first."""
-    page = await shop.reviews.page(query, Review.book_id == book.id)
-    return page.map(ReviewOut.model_validate)
+    return await shop.reviews.into(ReviewOut).page(query, Review.book_id == book.id)
 
 
 @router.post("/books/{book_id}/reviews", status_code=201)
@@ -93,8 +88,7 @@ async def write_review(book_id: Id, new: ReviewIn, write: Annotated[WriteReview,
 @router.get("/customers")
 async def list_customers(shop: ShopDep, query: PageDep) -> Page[CustomerOut]:
     """Return the customers by name."""
-    page = await shop.customers.order_by(Customer.name).page(query)
-    return page.map(CustomerOut.model_validate)
+    return await shop.customers.order_by(Customer.name).into(CustomerOut).page(query)
 
 
 @router.post("/customers", status_code=201)
@@ -112,11 +106,9 @@ async def place_order(new: OrderIn, place: Annotated[PlaceOrder, provide(PlaceOr
 
 
 @router.get("/orders/{order_id}")
-async def read_order(
-    order: Annotated[Order, found(Shop.orders, options=[selectinload(Order.lines)])],
-) -> OrderOut:
+async def read_order(order: Annotated[OrderOut, found(Shop.orders, OrderOut)]) -> OrderOut:
     """Return an order with its lines."""
-    return OrderOut.model_validate(order)
+    return order
 
 
 @router.post("/payments", status_code=201)

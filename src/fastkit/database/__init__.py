@@ -1,13 +1,17 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
+from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, show_written
+from fastkit.database._copy import CopyFault, copy_rows
 from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
+from fastkit.database._named_locks import hold_lock
+from fastkit.database._signing import dialect_of, signer_of
 from fastkit.database._statements import READS
 from fastkit.database._transaction import NestedRollback, OpenTransaction, doomed_by, place_of_caller
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
 from fastkit.database.retry import Retry
-from fastkit.database.session import GuardedSession, fetched, locking, reading
+from fastkit.database.session import GuardedSession, fetched, inserted, locking, reading
 from fastkit.database.timeouts import Timeouts
 
 __all__ = [
@@ -17,6 +21,7 @@ __all__ = [
     "REQUEST",
     "Asked",
     "AsyncDatabase",
+    "CopyFault",
     "Database",
     "GuardedSession",
     "Isolation",
@@ -26,9 +31,18 @@ __all__ = [
     "Request",
     "Retry",
     "Timeouts",
+    "all_or_nothing",
+    "copy_rows",
+    "dialect_of",
     "doomed_by",
     "fetched",
+    "hold_lock",
+    "inserted",
     "locking",
+    "of_keys",
     "place_of_caller",
     "reading",
+    "sent",
+    "show_written",
+    "signer_of",
 ]

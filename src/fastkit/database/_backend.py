@@ -14,6 +14,9 @@ from fastkit.database.timeouts import Timeouts
 MODE = "fastkit_mode"
 """Execution option that carries the `Mode` of a transaction from its engine to the `begin` event."""
 
+PATIENCE = "fastkit_patience"
+"""Execution option that carries the seconds that a transaction may wait for the write lock of SQLite as it begins."""
+
 
 class Backend(Protocol):
     """The decisions that depend on the kind of database."""
@@ -35,6 +38,14 @@ class Backend(Protocol):
 
     def cut(self, driver: Any) -> None:
         """Cut the line of a driver's connection, without waiting for anything."""
+        ...
+
+    def lock(self, connection: Connection, name: str, seconds: float) -> bool:
+        """
+        Take a lock on a name that ends when the connection is given back, or before; return whether it was given.
+
+        Zero seconds are no wait. A database may also answer with the error that means `LockTimeoutError`.
+        """
         ...
 
     def number_of(self, connection: Connection) -> str | None:

@@ -205,7 +205,7 @@ _POSTGRESQL: Mapping[Kind | None, str] = {
     UnavailableError: "53 58030",
     ReadOnlyError: "25006",
 }
-# Source: mariadb.com/kb/en/mariadb-error-codes; 3024, 3572, 3819 and 4031 come from MySQL 8.
+# Source: mariadb.com/kb/en/mariadb-error-codes; 3024, 3058, 3572, 3819 and 4031 come from MySQL 8.
 _MARIADB: Mapping[Kind | None, str] = {
     UniqueError: "1022 1062 1586",
     ForeignKeyError: "1216 1217 1451 1452",
@@ -214,7 +214,7 @@ _MARIADB: Mapping[Kind | None, str] = {
     ConstraintError: "1761 1762 1859",
     InvalidValueError: "1153 1264 1265 1292 1300 1366 1367 1406 1411 1690",
     SerializationError: "1020",
-    DeadlockError: "1213",
+    DeadlockError: "1213 3058",
     LockTimeoutError: "1205 3572",
     StatementTimeoutError: "1317 1969 3024",
     ConnectionLostError: "1053 1927 2006 2013 2055 4031",

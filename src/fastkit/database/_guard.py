@@ -27,21 +27,22 @@ class Guard:
 
     Attributes:
         transaction: The open transaction, to be doomed by what goes wrong, or None.
+        holder: The greenlet that is at work, or None.
     """
 
-    __slots__ = ("_depth", "_holder", "_lock", "_metadata", "transaction")
+    __slots__ = ("_depth", "_lock", "_metadata", "holder", "transaction")
 
     def __init__(self, metadata: Sequence[MetaData]) -> None:
         self.transaction: OpenTransaction | None = None
         self._metadata = metadata
         self._lock = threading.Lock()
-        self._holder: object | None = None
+        self.holder: object | None = None
         self._depth = 0
 
     @property
     def is_held_elsewhere(self) -> bool:
         """Return whether another task or thread is at work."""
-        holder = self._holder
+        holder = self.holder
         return holder is not None and holder is not getcurrent()
 
     def refuse(self) -> NoReturn:
@@ -58,10 +59,10 @@ class Guard:
 
     def __enter__(self) -> None:
         me = getcurrent()
-        if self._holder is not me:
+        if self.holder is not me:
             if not self._lock.acquire(blocking=False):
                 self.refuse()
-            self._holder = me
+            self.holder = me
         self._depth += 1
 
     def __exit__(
@@ -69,7 +70,7 @@ class Guard:
     ) -> None:
         self._depth -= 1
         if not self._depth:
-            self._holder = None
+            self.holder = None
             self._lock.release()
         if error is not None and not isinstance(error, FastkitError):
             self._translate(error)

@@ -76,6 +76,10 @@ class Ledger:
             if not (connection.closed or connection.invalidated):
                 self._backend.cut(connection.connection.driver_connection)
 
+    def lock(self, connection: Connection, name: str, seconds: float) -> bool:
+        """Take a lock on a name until the open transaction ends; return whether the database gave it."""
+        return self._backend.lock(connection, name, seconds)
+
     def number_of(self, connection: Connection) -> str | None:
         """Return by what name the database can later be asked about a transaction; None if it cannot, or need not."""
         return self._backend.number_of(connection)

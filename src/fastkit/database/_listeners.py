@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstanceState, SessionTransaction
 from sqlalchemy.orm.attributes import instance_state
 
 from fastkit.database._backend import mode_of
+from fastkit.database._rows import listen_as_own
 from fastkit.database._statements import is_marked, is_text
 from fastkit.database._transaction import OpenTransaction
 from fastkit.database.session import GuardedSession
@@ -82,7 +83,7 @@ def watch(engine: Engine) -> None:
     """Let an open transaction know of errors on its connection, also of those that do not pass its session."""
     event.listen(engine, "handle_error", _note_error)
     if engine.dialect.name == "postgresql":
-        event.listen(engine, "before_cursor_execute", _note_writing_cte)
+        listen_as_own(engine, "before_cursor_execute", _note_writing_cte)
 
 
 def _transaction_of(connection: Connection | None) -> OpenTransaction | None:
@@ -92,17 +93,18 @@ def _transaction_of(connection: Connection | None) -> OpenTransaction | None:
     return reference() if reference else None
 
 
-def _note_writing_cte(*arguments: Any) -> None:
+def _note_writing_cte(connection: Connection, _: Any, sent: str, *more: Any) -> tuple[str, Any]:
     """Catch the SELECT that writes, `WITH x AS (INSERT ... RETURNING ...) SELECT`, which only its compiler knows."""
-    connection, context = arguments[0], arguments[4]
+    parameters, context = more[0], more[1]
     ctes = getattr(context.compiled, "ctes", None)
     if not ctes or not any(cte.element.is_dml or _is_unmarked_text(cte.element) for cte in ctes):
-        return
+        return sent, parameters
     mode = mode_of(connection)
     if mode is not None and mode.autocommit:
         raise OutsideBlockError("This SELECT writes by a common table expression: open a block, `async with shop:`.")
     if transaction := _transaction_of(connection):
         transaction.executed("SELECT that writes")
+    return sent, parameters
 
 
 def _is_unmarked_text(element: Any) -> bool:

@@ -32,6 +32,7 @@ class Mode:
         timeout: Seconds that one statement may take, or None for the limit of the `Database`.
         replica: Whether a replica may serve it.
         autocommit: Whether each statement is complete in itself; used for single reads outside a block.
+        is_checked: Whether the session sees to it that nothing is written, as it does outside a block.
     """
 
     isolation: Isolation | None = None
@@ -39,6 +40,7 @@ class Mode:
     timeout: float | None = None
     autocommit: bool = False
     replica: bool = False
+    is_checked: bool = False
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.isolation not in get_args(Isolation):
@@ -51,5 +53,5 @@ class Mode:
 
 
 PLAIN = Mode()
-SINGLE_READ = Mode(read_only=True, autocommit=True)
-SEVERAL_READS = Mode(isolation="REPEATABLE READ", read_only=True)
+SINGLE_READ = Mode(read_only=True, autocommit=True, is_checked=True)
+SEVERAL_READS = Mode(isolation="REPEATABLE READ", read_only=True, is_checked=True)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, NoReturn, Protocol
 
 from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import InstanceState, PassiveFlag, Session, SessionTransaction
 from sqlalchemy.orm.attributes import instance_state
 
@@ -26,6 +27,7 @@ from fastkit.errors import (
     UnitOfWorkError,
 )
 from fastkit.events import EventHandlers
+from fastkit.pages import Signer
 
 OPEN_A_BLOCK = "Writes need an open block: `async with shop:` (without async: `with shop:`) around them, and commit()."
 READ_ONLY = "This block is read-only: open one without read_only=True to write."
@@ -39,6 +41,12 @@ class Engines(Protocol):
     timeouts: Timeouts
     is_async: ClassVar[bool]
     ledger: Ledger
+    signer: Signer | None
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return what SQLAlchemy knows of the kind of database."""
+        ...
 
     def avoid(self, engine: Engine) -> None:
         """Note that no connection to this engine could be made."""
@@ -80,6 +88,11 @@ class SessionLife(Session):
 
     def _be_of_this_pool(self) -> None:
         self._age, self._forks = self._engines.ledger.age, self._engines.ledger.forks
+
+    @property
+    def engines(self) -> Engines:
+        """Return the database."""
+        return self._engines
 
     @property
     def _is_of_parent(self) -> bool:
@@ -163,7 +176,7 @@ class SessionLife(Session):
 
     def open_savepoint(self) -> SessionTransaction:
         """Flush, and begin the part that can be rolled back alone; SAVEPOINT is sent with its first statement."""
-        transaction = self._transaction_for("savepoint()")
+        transaction = self.transaction_for("savepoint()")
         self.flush()
         with self._guard:
             savepoint = super().begin(nested=True)
@@ -172,7 +185,7 @@ class SessionLife(Session):
 
     def release_savepoint(self, savepoint: SessionTransaction) -> None:
         """Flush and keep what was done since; the caller rolls back if this raises."""
-        transaction = self._transaction_for("savepoint()")
+        transaction = self.transaction_for("savepoint()")
         if self._engines.ledger.age != self._age:
             self.refuse_new_pool()
         self.flush()
@@ -205,11 +218,17 @@ class SessionLife(Session):
                 raise
         finally:
             transaction.close_savepoint(rolled_back=True)
-            transaction.read_all_afresh(state for state in self.identity_map.all_states() if not state.expired)
+            self.read_afresh()
             if self._recorder is not None:
                 self._recorder.forget(events, rolled_back=True)
         if transaction.cause_of_doom is None:
             read_again(self, loaded)
+
+    def read_afresh(self) -> None:
+        """Let each object be read again when it is next asked for: what was read may not hold any more."""
+        if self.open_transaction is not None:
+            states = (state for state in self.identity_map.all_states() if not state.expired)
+            self.open_transaction.read_all_afresh(states)
 
     def _forget_changes(self) -> None:
         """Take back changes that were made after a flush had failed, of which SQLAlchemy would warn."""
@@ -221,7 +240,8 @@ class SessionLife(Session):
         for state in list(self._deleted):
             super().add(state.obj())
 
-    def _transaction_for(self, call: str) -> OpenTransaction:
+    def transaction_for(self, call: str) -> OpenTransaction:
+        """Return the open transaction that a call needs, if anything more may happen in it."""
         if self.open_transaction is None:
             self._refuse_outside(f"{call} needs an open block: `async with shop:`.")
         self.open_transaction.refuse_if_doomed()
@@ -262,7 +282,7 @@ class SessionLife(Session):
 
     def refuse_if_busy(self) -> None:
         """Raise `ConcurrentUseError` if another task or thread is at work here."""
-        if self._guard.is_held_elsewhere:
+        if self._guard.holder is not None and self._guard.is_held_elsewhere:
             self._guard.refuse()
 
     @property

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState, QueuePool
 
-from fastkit.database._backend import MODE, Backend, mode_of
+from fastkit.database._backend import MODE, PATIENCE, Backend, mode_of
 from fastkit.database._modes import Mode
-from fastkit.database.timeouts import Timeouts
+from fastkit.database._rows import listen_as_own
+from fastkit.database.timeouts import Timeouts, milliseconds
 from fastkit.errors import DeclarationError
 
 QUERY_ONLY, STOPWATCH = "fastkit_query_only", "fastkit_stopwatch"
@@ -55,7 +56,7 @@ class SQLiteBackend(Backend):
             cursor.close()
 
         event.listen(engine, "connect", connect)
-        event.listen(engine, "begin", _begin)
+        listen_as_own(engine, "begin", _begin)
         event.listen(engine, "reset", _reset)
         event.listen(engine, "checkin", _checkin)
         if engine.dialect.driver == "aiosqlite":
@@ -65,11 +66,15 @@ class SQLiteBackend(Backend):
         """Interrupt the statement that runs in aiosqlite's thread."""
         driver._connection.interrupt()  # noqa: SLF001 - its own interrupt() must be awaited
 
+    def lock(self, connection: Connection, name: str, seconds: float) -> bool:
+        """Do nothing: BEGIN IMMEDIATE has made this transaction the only one that may write, whatever the name."""
+        return True
+
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with only the mode: SQLite is always serializable, which satisfies every isolation level."""
         view = engine.execution_options(**{MODE: mode})
         if mode.timeout:
-            event.listen(view, "before_cursor_execute", _restart_stopwatch)
+            listen_as_own(view, "before_cursor_execute", _restart_stopwatch)
         return view
 
 
@@ -79,13 +84,27 @@ def _begin(connection: Connection) -> None:
         return
     if mode is None or not mode.read_only:
         # A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT; this one waits.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_immediate(connection)
     else:
-        connection.info[QUERY_ONLY] = True
-        connection.exec_driver_sql("PRAGMA query_only=ON")
+        if not mode.is_checked:  # three trips to aiosqlite's thread for each of the two
+            connection.info[QUERY_ONLY] = True
+            connection.exec_driver_sql("PRAGMA query_only=ON")
         connection.exec_driver_sql("BEGIN")
     if mode and mode.timeout:
         _limit(connection, mode.timeout)
+
+
+def _begin_immediate(connection: Connection) -> None:
+    seconds = connection.get_execution_options().get(PATIENCE)
+    if seconds is None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    usual = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds(seconds) if seconds else 0}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={usual}")
 
 
 def _limit(connection: Connection, seconds: float) -> None:
@@ -94,9 +113,10 @@ def _limit(connection: Connection, seconds: float) -> None:
     _set_progress_handler(connection.connection.dbapi_connection, lambda: time.monotonic() > stopwatch[0])
 
 
-def _restart_stopwatch(connection: Connection, *_: Any) -> None:
+def _restart_stopwatch(connection: Connection, cursor: Any, sent: str, parameters: Any, *_: Any) -> tuple[str, Any]:
     if stopwatch := connection.info.get(STOPWATCH):
         stopwatch[0] = time.monotonic() + stopwatch[1]
+    return sent, parameters
 
 
 def _set_progress_handler(dbapi: Any, handler: Any) -> None:

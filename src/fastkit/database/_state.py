@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from sqlalchemy import Engine, Pool, event
+from sqlalchemy.engine import Dialect
 from sqlalchemy.pool import AssertionPool, QueuePool, SingletonThreadPool, StaticPool
 
 from fastkit.database._backend import Backend
@@ -17,6 +19,7 @@ from fastkit.database._modes import PLAIN, Mode
 from fastkit.database._replicas import Replicas
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DatabaseClosedError, DeclarationError
+from fastkit.pages import Signer
 
 log = logging.getLogger("fastkit.database")
 
@@ -30,8 +33,9 @@ class DatabaseState:
     ledger: Ledger
     _sync_engine: Engine
 
-    def __init__(self, timeouts: Timeouts, *, owns_engine: bool) -> None:
+    def __init__(self, timeouts: Timeouts, cursor_keys: Sequence[str | bytes] = (), *, owns_engine: bool) -> None:
         self.timeouts = timeouts
+        self.signer = Signer(cursor_keys) if cursor_keys else None
         self._owns_engine = owns_engine
         self._closed = False
         self._counted = 0
@@ -63,6 +67,11 @@ class DatabaseState:
     def _count(self, more: int) -> None:
         with self._counting:
             self._counted += more
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return what SQLAlchemy knows of the kind of database."""
+        return self._sync_engine.dialect
 
     @property
     def dialect_name(self) -> str:

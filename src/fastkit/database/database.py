@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from fastkit.database._replicas import Replicas, listed
 from fastkit.database._running import RunsAsyncUnits, RunsUnits
+from fastkit.database._signing import SIGNER
 from fastkit.database._translate import translate
 from fastkit.database._urls import backend_of, create, prepare
 from fastkit.database.timeouts import Timeouts
@@ -39,9 +40,12 @@ class Database(RunsUnits):
         engine_options: Further keyword arguments for SQLAlchemy's `create_engine`.
         replicas: Databases that follow this one and may serve blocks that only read, `block(read_only=True)`, in turn;
             one that cannot be reached is left alone for ten seconds. URLs get the options of this database.
+        cursor_keys: Secrets of at least 32 characters that the cursors of `window` are signed with. The first one
+            signs, all are accepted: to rotate, put the new one first.
 
     Raises:
-        DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests.
+        DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests; a
+            cursor key is too short.
     """
 
     is_async: ClassVar[bool] = False
@@ -54,8 +58,9 @@ class Database(RunsUnits):
         timeouts: Timeouts | None = None,
         engine_options: Mapping[str, Any] | None = None,
         replicas: Sequence[str | URL | Self] = (),
+        cursor_keys: Sequence[str | bytes] = (),
     ) -> None:
-        super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, Engine))
+        super().__init__(timeouts or Timeouts(), cursor_keys, owns_engine=not isinstance(url, Engine))
         if isinstance(url, Engine):
             self.engine = url
         else:
@@ -73,7 +78,7 @@ class Database(RunsUnits):
 
     def session(self) -> Session:
         """Return a plain SQLAlchemy session that nothing watches over, for code that wants no unit of work."""
-        return Session(self.engine, expire_on_commit=False)
+        return Session(self.engine, expire_on_commit=False, info={SIGNER: self.signer})
 
     def create_all(self, metadata: MetaData) -> None:
         """Create the tables that are missing: for demos and tests; real apps use migrations."""
@@ -149,8 +154,9 @@ class AsyncDatabase(RunsAsyncUnits):
         timeouts: Timeouts | None = None,
         engine_options: Mapping[str, Any] | None = None,
         replicas: Sequence[str | URL | Self] = (),
+        cursor_keys: Sequence[str | bytes] = (),
     ) -> None:
-        super().__init__(timeouts or Timeouts(), owns_engine=not isinstance(url, AsyncEngine))
+        super().__init__(timeouts or Timeouts(), cursor_keys, owns_engine=not isinstance(url, AsyncEngine))
         if isinstance(url, AsyncEngine):
             self.engine = url
         else:
@@ -168,7 +174,7 @@ class AsyncDatabase(RunsAsyncUnits):
 
     def session(self) -> AsyncSession:
         """Same as `Database.session`."""
-        return AsyncSession(self.engine, expire_on_commit=False)
+        return AsyncSession(self.engine, expire_on_commit=False, info={SIGNER: self.signer})
 
     async def create_all(self, metadata: MetaData) -> None:
         """Same as `Database.create_all`."""

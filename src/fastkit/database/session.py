@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Executable, Row, Select
+from sqlalchemy import Connection, Engine, Executable, Insert, Row, Select
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.sql.ddl import ExecutableDDLElement
 from sqlalchemy.util import immutabledict
 
+from fastkit.database._backend import PATIENCE
 from fastkit.database._modes import SEVERAL_READS, SINGLE_READ, Mode
 from fastkit.database._refresh import found_by, read_afresh, refreshable
+from fastkit.database._rows import all_rows
 from fastkit.database._session_life import OPEN_A_BLOCK, READ_ONLY, SessionLife
 from fastkit.database._statements import is_refresh, is_several, is_text, what_it_ends, what_it_writes
 from fastkit.database._transaction import OpenTransaction
@@ -25,7 +28,13 @@ from fastkit.errors import (
 )
 from fastkit.events import RecordsEvents
 
+T = TypeVar("T")
+
+StatementFor: TypeAlias = Callable[[Dialect], Insert]
+"""Returns the statement that a kind of database understands."""
+
 _NOTHING = nullcontext()
+_OWN_LISTENERS = 1  # for after_begin: a further one is the app's, and wants to see each connection that is used
 _NO_OPTIONS: Mapping[str, Any] = immutabledict()
 
 
@@ -105,21 +114,50 @@ class GuardedSession(SessionLife):
             self.open_transaction.stale.discard(state)
             return self._refreshed(found, state)
 
-    def fetch(self, statement: Select[Any], parameters: Mapping[str, Any] = _NO_OPTIONS) -> Sequence[Row[Any]]:
+    def fetch(self, statement: Select[Any], parameters: Mapping[str, Any] = _NO_OPTIONS) -> Sequence[Sequence[Any]]:
         """
-        Return all rows of a query of columns: the same as `execute`, without what a session does for objects.
+        Return all rows of a query of columns, whose values have places but no names, as quickly as can be.
 
         Outside a block each call is complete in itself, and several within `reading(several=True)` see one moment.
         """
-        if self.dispatch.do_orm_execute:
-            return cast("Sequence[Row[Any]]", self.execute(statement, parameters).all())
+        if self.dispatch.do_orm_execute or len(self.dispatch.after_begin) > _OWN_LISTENERS:
+            return cast("Sequence[Sequence[Any]]", self.execute(statement, parameters).all())
         if self.open_transaction is None:
-            with self.reading():
-                return self._connection_of_read().execute(statement, parameters).all()
+            with self.reading(), self._guard:
+                return all_rows(self._connection_of_read(), statement, parameters)
         self.open_transaction.refuse_if_doomed()
         with self._guard:
             self._autoflush()
-            return super().connection().execute(statement, parameters).all()
+            return all_rows(super().connection(), statement, parameters)
+
+    def insert_row(self, statement_for: StatementFor, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """
+        Insert a row without an object of it, and return what the statement returns; if that is nothing, the key.
+
+        Which statement it is may depend on what the database can, which is known once there is a connection.
+        """
+        transaction = self._check_write()
+        with self._guard:
+            self._autoflush()
+            connection = super().connection()
+            statement = statement_for(connection.dialect)
+            transaction.executed(what_it_writes(statement, _NO_OPTIONS) or "INSERT")
+            execute = super().execute if self.dispatch.do_orm_execute else connection.execute
+            return _rows_or_key(execute(statement, parameters))
+
+    def prepare_write(self) -> OpenTransaction:
+        """Send what is pending before something is written without objects, and return the notes of the transaction."""
+        transaction = self._check_write()
+        with self._guard:
+            self._autoflush()
+        return transaction
+
+    def write_on_connection(self, what: str, work: Callable[[Connection], T]) -> T:
+        """Write by *work* on the connection of the open block; *what* is noted, such as "COPY book"."""
+        transaction = self._check_write()
+        with self._guard:
+            transaction.executed(what)
+            return work(super().connection())
 
     def _connection_of_read(self) -> Connection:
         if self.in_transaction():
@@ -150,7 +188,7 @@ class GuardedSession(SessionLife):
             if {**statement.get_execution_options(), **more["execution_options"]}.get("autoflush", True):
                 self._autoflush()
             with read_afresh(self, found_by(statement, self.open_transaction.stale or ())) as read:
-                rows = super().execute(statement, *arguments, **more).freeze()
+                rows = _unique(super().execute(statement, *arguments, **more)).freeze()
             self.open_transaction.read_afresh(read)
             return rows()
 
@@ -275,12 +313,26 @@ class GuardedSession(SessionLife):
         if self.open_transaction.mode.read_only:
             raise ReadOnlyError("for_update() locks rows for a change, and this block is read-only.")
 
-    def _check_write(self) -> None:
+    def connect_within(self, seconds: float) -> None:
+        """Take the connection of the open block; on SQLite, wait at most so long to be the one that writes."""
+        if not self.connections:
+            self.connection(execution_options={PATIENCE: seconds})
+
+    def ask_for_lock(self, name: str, seconds: float | None) -> bool:
+        """Return whether the database gives a lock on a name, within so long or within its own limit for locks."""
+        with self._guard:
+            if seconds is not None:
+                self.connect_within(seconds)
+            limit = self._engines.timeouts.lock if seconds is None else seconds
+            return self._engines.ledger.lock(self.connection(), name, limit)
+
+    def _check_write(self) -> OpenTransaction:
         if self.open_transaction is None:
             self._refuse_outside()
         self.open_transaction.refuse_if_doomed()
         if self.open_transaction.mode.read_only:
             raise ReadOnlyError(READ_ONLY)
+        return self.open_transaction
 
     def _check_open(self, transaction: OpenTransaction, statement: Executable, *, writes: str | None) -> None:
         transaction.refuse_if_doomed()
@@ -297,10 +349,25 @@ class GuardedSession(SessionLife):
             transaction.executed(writes)
 
 
+def _rows_or_key(result: Any) -> Sequence[Row[Any]]:
+    return result.all() if result.returns_rows else [result.inserted_primary_key]
+
+
+def _unique(result: Any) -> Any:
+    """Let rows be kept whose lists were loaded by a join: SQLAlchemy wants them to be made unique first."""
+    state = getattr(result, "_unique_filter_state", None)  # there is no public word for it
+    return result.unique() if state is not None and state[1] is not None else result
+
+
 @contextmanager
-def locking(session: Session, model: type[Any]) -> Generator[None]:
+def locking(session: Session, model: type[Any], *, at_once: bool = False) -> Generator[None]:
     """
     Read the objects of a model afresh that are queried here, and refuse a lock that no block would hold.
+
+    Args:
+        session: The session.
+        model: The mapped class.
+        at_once: Whether to wait for nobody; the statement says so too, but not on SQLite.
 
     Raises:
         OutsideBlockError: No block is open.
@@ -309,6 +376,8 @@ def locking(session: Session, model: type[Any]) -> Generator[None]:
     transaction = session.open_transaction if isinstance(session, GuardedSession) else None
     if isinstance(session, GuardedSession):
         session.refuse_lock()
+        if at_once:
+            session.connect_within(0)
     if session.autoflush:
         session.flush()
     states = [state for state in session.identity_map.all_states() if issubclass(state.class_, model)]
@@ -320,11 +389,30 @@ def locking(session: Session, model: type[Any]) -> Generator[None]:
 
 def fetched(
     session: Session, statement: Select[Any], parameters: Mapping[str, Any] = _NO_OPTIONS
-) -> Sequence[Row[Any]]:
+) -> Sequence[Sequence[Any]]:
     """Return all rows of a query of columns, as quickly as the session can."""
     if isinstance(session, GuardedSession):
         return session.fetch(statement, parameters)
     return session.execute(statement, parameters).all()
+
+
+def inserted(
+    session: Session, model: type[Any], statement_for: StatementFor, parameters: Mapping[str, Any]
+) -> Sequence[Row[Any]]:
+    """
+    Insert a row of a mapped class without an object, and return what the statement returns, or else the key.
+
+    Raises:
+        OutsideBlockError: No block is open.
+        ReadOnlyError: The block is read-only.
+    """
+    if isinstance(session, GuardedSession):
+        return session.insert_row(statement_for, parameters)
+    if session.autoflush:
+        session.flush()
+    bind: Any = {"mapper": model}
+    statement = statement_for(session.connection(bind_arguments=bind).dialect)
+    return _rows_or_key(session.execute(statement, parameters, bind_arguments=bind))
 
 
 def reading(session: Session, *, several: bool = False) -> AbstractContextManager[None]:

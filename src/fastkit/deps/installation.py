@@ -17,7 +17,7 @@ from fastkit.deps._openapi import document
 from fastkit.deps._problems import register
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
-from fastkit.repository import check_reader
+from fastkit.repository import ListQuery, check_reader
 from fastkit.repository._list_filters import check_paths
 from fastkit.responses.problems import TYPE_BASE
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
@@ -123,16 +123,31 @@ def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[
             f"Take unit_factory({name}) and open a unit inside the generator."
         )
     yield from (f"{where}: {fault}" for fault in _colour_faults(endpoint, dependant) if not streams)
-    for call in _asked(app, dependant):
+    yield from (f"{where}: {fault}" for fault in _bare_lists(dependant))
+    calls, installed = list(_asked(app, dependant)), getattr(app.state, UNITS, {})
+    databases = [installed[unit] for call in calls if (unit := getattr(call, "fastkit_unit", None)) in installed]
+    for call in calls:
         unit, parameter = getattr(call, "fastkit_unit", None), getattr(call, "fastkit_path", None)
-        if unit is not None and unit not in getattr(app.state, UNITS, {}):
+        if unit is not None and unit not in installed:
             yield f"{where}: {no_database(unit)}"
         if lists := getattr(call, "fastkit_lists", None):
             yield from (f"{where}: {fault}" for fault in _faults_of(check_paths, lists))
+        if getattr(call, "fastkit_windows", False) and any(each.signer is None for each in databases):
+            yield f"{where}: windowed() needs keys to sign cursors with: AsyncDatabase(..., cursor_keys=[secret])."
         if reads := getattr(call, "fastkit_reads", None):
             yield from (f"{where}: {fault}" for fault in _faults_of(check_reader, *reads))
         if parameter is not None and not re.search(rf"{{{re.escape(parameter)}[:}}]", path):
             yield f"{where}: found() needs {{{parameter}}} in the path; name another one with found(..., path=...)."
+
+
+def _bare_lists(dependant: Any) -> Iterator[str]:
+    """Tell of list queries that FastAPI would read by itself: as a body, or without what `listed` does."""
+    for field in (*dependant.query_params, *dependant.body_params):
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, ListQuery):
+            yield f"{field.name} is a list query: take Annotated[{kind.__name__}, listed({kind.__name__})]."
+    for each in dependant.dependencies:
+        yield from _bare_lists(each)
 
 
 def _colour_faults(endpoint: Any, dependant: Any) -> Iterator[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Iterator, Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from fastapi import Depends, Query, Request
@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fastkit.errors import DeclarationError
+from fastkit.repository._places import nearest
 from fastkit.repository.filters import LONGEST_TEXT, Between, Filter, RangeFilter, Search
 from fastkit.repository.list_query import ListQuery
 
@@ -37,29 +38,47 @@ def listed(query: type[Q]) -> Any:
     Raises:
         DeclarationError: Not a subclass of `ListQuery`.
     """
-    given: object = query
-    if not (isinstance(given, type) and issubclass(given, ListQuery)):
-        raise DeclarationError(f"listed() takes a subclass of ListQuery[Model], not {given!r}.")
+    _check(query, "listed")
+    return Depends(_reader(query, {*query.model_fields} - {"cursor"}))
+
+
+def windowed(query: type[Q]) -> Any:
+    """
+    Same as `listed`, for a window: the parameter `cursor` in place of `page`.
+
+    >>> @app.get("/books")
+    ... async def books(shop: ShopDep, query: Annotated[BookQuery, windowed(BookQuery)]) -> Window[BookOut]:
+    ...     return await shop.books.into(BookOut).window(query)
+    """
+    _check(query, "windowed")
+    return Depends(_reader(query, {*query.model_fields} - {"page"}))
+
+
+def _check(query: Any, name: str) -> None:
+    if not (isinstance(query, type) and issubclass(query, ListQuery)):
+        raise DeclarationError(f"{name}() takes a subclass of ListQuery[Model], not {query!r}.")
     query.mapped_class()
-    return Depends(_reader(query))
 
 
-def _reader(query: type[ListQuery[Any]]) -> Callable[..., Any]:
+def _reader(query: type[ListQuery[Any]], names: Collection[str]) -> Callable[..., Any]:
     async def read(request: Request, **values: Any) -> ListQuery[Any]:
         _refuse_unknown(request)
         try:
-            return query.model_validate(_gathered(query, values), by_alias=False, by_name=True)
+            found = query.model_validate(_gathered(query, values), by_alias=False, by_name=True)
         except ValidationError as error:
             raise RequestValidationError([_placed(each) for each in error.errors(include_url=False)]) from None
+        return found.asking_for("cursor" if "cursor" in names else "page")
 
     described: Any = read
     described.__signature__ = inspect.Signature(
         [
             inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request),
-            *(_parameter(query, name, annotation) for name, annotation in _parameters(query)),
+            *(_parameter(query, name, annotation) for name, annotation in _parameters(query, names)),
         ]
     )
     described.fastkit_lists = query
+    described.fastkit_windows = "cursor" in names
+    described.problems = frozenset({HTTPStatus.BAD_REQUEST} if "cursor" in names else ())  # for the OpenAPI schema
     described.__qualname__ = f"listed({query.__qualname__})"
     return read
 
@@ -69,9 +88,9 @@ def _parameter(query: type[ListQuery[Any]], name: str, annotation: Any) -> inspe
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _parameters(query: type[ListQuery[Any]]) -> Iterator[tuple[str, Any]]:
+def _parameters(query: type[ListQuery[Any]], names: Collection[str]) -> Iterator[tuple[str, Any]]:
     """Yield the parameters: their name in Python, and their annotation as FastAPI takes it."""
-    for name, info in query.model_fields.items():
+    for name, info in ((name, info) for name, info in query.model_fields.items() if name in names):
         alias = info.alias or name
         if name == "size":
             yield name, Annotated[int, Query(ge=1, le=query.max_size, description=info.description)]
@@ -110,7 +129,7 @@ def _gathered(query: type[ListQuery[Any]], values: Mapping[str, Any]) -> dict[st
         if isinstance(_filter(info), RangeFilter):
             ends = {end: values[f"{name}_{end}"] for end in ("min", "max")}
             found[name] = ends if any(each is not None for each in ends.values()) else None
-        else:
+        elif name in values:
             found[name] = values[name]
     return found
 
@@ -127,8 +146,7 @@ def _refuse_unknown(request: Request) -> None:
 
 
 def _unknown(name: str, known: frozenset[str]) -> dict[str, Any]:
-    near = get_close_matches(name, known, n=1)
-    told = f"No such parameter; did you mean {near[0]!r}?" if near else "No such parameter"
+    told = f"No such parameter{nearest(name, known)}"
     return {"type": "extra_forbidden", "loc": ("query", name), "msg": told, "input": None}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager
-from functools import cache
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache, partial, wraps
+from typing import Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 import anyio
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, checkpoint_if_cancelled
 from fastapi import Depends
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
@@ -21,6 +21,8 @@ from fastkit.errors import DeclarationError, PoolTimeoutError
 from fastkit.uow import AsyncBlock, AsyncUnitOfWork, Block, BlockOptions, Status, UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork | AsyncUnitOfWork)
+S = TypeVar("S", bound=UnitOfWork)
+A = TypeVar("A", bound=AsyncUnitOfWork)
 
 UNITS = "fastkit_units"
 """Attribute of `app.state` that maps each unit of work to its database."""
@@ -57,15 +59,42 @@ def transaction(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
     return Depends(_transaction_provider(kind), scope="function")
 
 
+class UnitFactory(Generic[U]):
+    """
+    Makes units of work on the database that an app installed for their class.
+
+    Called, it makes a unit for one block. `serving()` makes one that reads without a block, and so keeps no connection
+    while a slow client reads what it streams, and may open many blocks.
+    """
+
+    def __init__(self, unit: type[U], database: Any) -> None:
+        self._unit: Any = unit
+        self._database = database
+
+    def __call__(self) -> U:
+        """Return a unit to be opened: `async with new_shop() as shop:`."""
+        made: U = self._unit(self._database)
+        return made
+
+    @overload
+    def serving(self: UnitFactory[S]) -> AbstractContextManager[S]: ...
+    @overload
+    def serving(self: UnitFactory[A]) -> AbstractAsyncContextManager[A]: ...
+    def serving(self) -> Any:
+        """Return the context of a unit that reads without a block: `async with new_shop.serving() as shop:`."""
+        return self._unit.serving(self._database)
+
+
 def unit_factory(unit: type[UnitOfWork | AsyncUnitOfWork]) -> Any:
     """
-    Return the dependency that gives a function which makes units, for what outlives the endpoint.
+    Return the dependency that gives a `UnitFactory`, for what outlives the endpoint.
 
     A streaming body, a WebSocket and a background task go on after the request's unit has ended:
 
-    >>> ShopFactory = Annotated[Callable[[], Shop], unit_factory(Shop)]
-    >>> async def export(new_shop: Callable[[], Shop]) -> AsyncIterator[str]:
-    ...     async with new_shop() as shop: ...
+    >>> async def export(new_shop: Annotated[UnitFactory[Shop], unit_factory(Shop)]) -> AsyncIterator[str]:
+    ...     async with new_shop.serving() as shop:
+    ...         async for book in shop.books.into(BookOut).stream():
+    ...             yield book.model_dump_json()
     """
     kind: Any = unit
     return Depends(_factory_provider(kind))
@@ -82,13 +111,18 @@ class UnitRoute(APIRoute):
         """Return FastAPI's own handler, followed by a look at the status of its response."""
         handle = super().get_route_handler()
 
+        @wraps(handle)
         async def handle_and_look(request: Request) -> Response:
-            response: Response = await handle(request)
-            if response.status_code >= 400:  # noqa: PLR2004 - RFC 9110: client and server errors
-                request.scope[_ERROR_RESPONSE] = True
-            return response
+            return self.looked_at(request, await handle(request))
 
         return handle_and_look
+
+    @staticmethod
+    def looked_at(request: Request, response: Response) -> Response:
+        """Return a response, after a note in the request if it tells of an error."""
+        if response.status_code >= 400:  # noqa: PLR2004 - RFC 9110: client and server errors
+            request.scope[_ERROR_RESPONSE] = True
+        return response
 
 
 def database_of(connection: HTTPConnection, unit: type[Any]) -> Any:
@@ -153,9 +187,8 @@ def _transaction_provider(unit: Any) -> Callable[..., Any]:
 
 @cache
 def _factory_provider(unit: Any) -> Callable[..., Any]:
-    async def factory(connection: HTTPConnection) -> Callable[[], Any]:
-        database = database_of(connection, unit)
-        return lambda: unit(database)
+    async def factory(connection: HTTPConnection) -> UnitFactory[Any]:
+        return UnitFactory(unit, database_of(connection, unit))
 
     return _described(factory, unit, holds=False)
 
@@ -214,6 +247,49 @@ def _limiter(database: Database, capacity: int) -> anyio.CapacityLimiter:
         limiters = WeakKeyDictionary()
         _limiters.set(limiters)
     return limiters.setdefault(database, anyio.CapacityLimiter(capacity))
+
+
+def entering(call: Any) -> Callable[..., Any] | None:
+    """
+    Return how a dependency's unit, or its block, is entered without FastAPI; None if there is none, or a sync one.
+
+    What is returned takes the stack that will end it, then the arguments of the dependency.
+    """
+    unit: Any = getattr(call, "fastkit_holds", None)
+    if unit is None or not issubclass(unit, AsyncUnitOfWork):
+        return None
+    if call is _provider(unit):
+        return partial(_enter_unit, unit)
+    return partial(_enter_block, asynccontextmanager(call)) if call is _transaction_provider(unit) else None
+
+
+async def _enter_unit(unit: Any, stack: AsyncExitStack, connection: HTTPConnection) -> Any:
+    database = database_of(connection, unit)
+    shared = connection.scope.setdefault(_SHARED, {})
+    if (unit, database) not in shared:
+        context = unit.serving(database)
+        shared[unit, database] = await context.__aenter__()
+        stack.push_async_exit(partial(_leave, context.__aexit__))  # shielded by itself
+    return shared[unit, database]
+
+
+async def _enter_block(block: Callable[..., Any], stack: AsyncExitStack, **arguments: Any) -> Any:
+    context = block(**arguments)
+    served = await context.__aenter__()
+    stack.push_async_exit(partial(_leave, partial(_shielded, context.__aexit__)))
+    return served
+
+
+async def _shielded(leave: Callable[..., Any], *error: Any) -> Any:
+    with anyio.CancelScope(shield=True):  # as FastAPI does it, for the hooks after a commit
+        return await leave(*error)
+
+
+async def _leave(leave: Callable[..., Any], *error: Any) -> Any:
+    handled = await leave(*error)
+    if error[0] is None:
+        await checkpoint_if_cancelled()  # so that no response is sent
+    return handled
 
 
 def is_database_for(unit: type[Any], database: object) -> bool:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import Select
 from sqlalchemy.orm import CompositeProperty, RelationshipProperty, aliased, configure_mappers
 
 from fastkit.repository._links import Link, aggregate, is_many
 from fastkit.repository._places import Place, Step, mapper_of, places_of
 from fastkit.repository._plan import Child, Plan
+
+BY_PLACE = {"_result_disable_adapt_to_context": True}
+"""As SQLAlchemy does for its objects: rows are read by place, so nobody asks for the columns of this very statement."""
 
 
 @cache
@@ -24,29 +27,37 @@ def plan_of(schema: Any, model: Any) -> Plan:
         DeclarationError: A field comes from nothing, or from something that it cannot hold.
     """
     configure_mappers()
-    level = _Level(model)
-    return level.plan(level.object_of(schema, model, (Step(schema, bounded=False),)), level.select())
+    return Level(model).plan_of(schema)
 
 
-class _Level:
+class Level:
     """What one statement selects, while it is being put together; values are written as Python source."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, *, repeats: bool = False) -> None:
         self.root = root
+        self._repeats = repeats  # several of its rows may be the same row of the class
         self.columns: list[Any] = []
         self.joins: dict[tuple[Any, str], Any] = {}
         self.children: list[Child] = []
         self.classes: dict[str, Any] = {}
 
+    def plan_of(self, schema: type[BaseModel]) -> Plan:
+        """Return how a response model is read from the rows of the class."""
+        return self.plan(self.object_of(schema, self.root, (Step(schema, bounded=False),)), self.select())
+
     def plan(self, value: str, statement: Select[Any]) -> Plan:
         """Return the plan: *value* is the source of what is made of a row `r` and the related values `g`."""
-        source = f"lambda r, g: {value}"  # made here, of names of fields and numbers
-        make: Callable[..., Any] = eval(source, dict(self.classes))  # noqa: S307 - no client has a part in it
-        return Plan(statement, make, tuple(self.children))
+        return Plan(statement, self.make(value), tuple(self.children), tuple(self.columns))
+
+    def make(self, value: str) -> Callable[..., Any]:
+        """Return the function with this source, which was made here, of names of fields and numbers."""
+        made: Callable[..., Any] = eval(f"lambda r, g: {value}", dict(self.classes))  # noqa: S307 - no client has a part in it
+        return made
 
     def select(self, link: Link | None = None) -> Select[Any]:
         """Return the statement for all rows, or for those that a link leads to."""
-        statement: Select[Any] = Select(*self.columns)
+        columns: Select[Any] = Select(*self.columns)
+        statement = columns.execution_options(**BY_PLACE)
         statement = statement.select_from(self.root) if link is None else link.lead(statement)
         for (source, name), target in self.joins.items():
             statement = statement.outerjoin(getattr(source, name).of_type(target))
@@ -85,9 +96,9 @@ class _Level:
             place.check_default()
             return None
         if source.aggregate:
-            return f"r[{self.column(aggregate(place, entity))}]"
+            return self.single(place, aggregate(place, entity))
         if not isinstance(source.source, str):
-            return f"r[{self.column(place.expression(entity))}]"
+            return self.single(place, place.expression(entity))
         *relations, last = source.source.split(".")
         if not relations and place.is_constant and last not in mapper_of(entity).all_orm_descriptors:
             return None
@@ -105,10 +116,27 @@ class _Level:
             return self.related(place, entity, place.relation(entity, last), path)
         place.check_single()
         if last in mapper_of(entity).composites:
-            return self.composite(entity, mapper_of(entity).composites[last])
-        return f"r[{self.column(place.attribute(entity, last))}]"
+            return self.composite(place, entity, mapper_of(entity).composites[last])
+        if place.shape.schema is None:
+            return self.single(place, place.attribute(entity, last))
+        return self.kept(place, place.attribute(entity, last))
 
-    def composite(self, entity: Any, attribute: CompositeProperty[Any]) -> str:
+    def single(self, place: Place, expression: Any) -> str:
+        """Return the value of one expression."""
+        return f"r[{self.column(expression)}]"
+
+    def kept(self, place: Place, expression: Any) -> str:
+        """Return a model that is kept in one column."""
+        value = f"r[{self.column(expression)}]"
+        name = f"k{len(self.classes)}"  # a model kept in one column, such as JSON: there its aliases are the names
+        self.classes[name] = _kept(place.annotation)
+        return f"{name}({value})"
+
+    def inner(self, link: Link) -> Level:
+        """Return what the statement for related rows selects, while it is being put together."""
+        return Level(link.target, repeats=link.repeats)
+
+    def composite(self, place: Place, entity: Any, attribute: CompositeProperty[Any]) -> str:
         """Return an object that is several columns, or None where all of them are NULL."""
         name = f"k{len(self.classes)}"
         self.classes[name] = attribute.composite_class
@@ -121,14 +149,23 @@ class _Level:
         if any(step.schema is schema for step in path):
             depth = place.depth(path)
             if sum(step.schema is schema for step in path) > depth:
-                return "[]" if place.shape.is_many else "None"
+                return self.nothing(place)
         inner = (*path, Step(schema, bounded=place.source.depth is not None))
         if is_many(relation):
             return self.many(place, entity, relation, (), inner)
         place.check_single()
         target = self.join(entity, relation)
-        presence = getattr(target, mapper_of(target).get_property_by_column(mapper_of(target).primary_key[0]).key)
-        return f"None if r[{self.column(presence)}] is None else {self.object_of(schema, target, inner)}"
+        presence = self.presence(place, target)
+        return f"None if r[{presence}] is None else {self.object_of(schema, target, inner)}"
+
+    def nothing(self, place: Place) -> str:
+        """Return what stands below the last level of a model that contains itself."""
+        return "[]" if place.shape.is_many else "None"
+
+    def presence(self, place: Place, target: Any) -> int:
+        """Return the place of the column that is NULL where a related row is missing."""
+        mapper = mapper_of(target)
+        return self.column(getattr(target, mapper.get_property_by_column(mapper.primary_key[0]).key))
 
     def many(
         self,
@@ -140,7 +177,7 @@ class _Level:
     ) -> str:
         """Return related values: those at the end of *rest*, or models; a statement of its own reads them."""
         link, (rows, each) = Link(relation), place.through(relation)
-        level = _Level(link.target)
+        level = self.inner(link)
         own_key, identity = level.places(link.own_key), level.places(link.identity)
         value = (
             level.along(each, link.target, rest, path) if rest else level.object_of(path[-1].schema, link.target, path)
@@ -149,7 +186,39 @@ class _Level:
         plan = level.plan(value, link.limited(level.select(link), rows))
         self.children.append(Child(plan, key, own_key, identity))
         found = f"g[{len(self.children) - 1}].get({_tuple(key)})"
+        if self._repeats or link.is_shared or entity is not self.root:  # no row may change what another one shows
+            self.classes["own"] = _own
+            found = f"own({found})"
         return f"{found} or []" if relation.uselist else f"({found} or [{[] if each.shape.is_many else None}])[0]"
+
+
+class Unfit:
+    """What stands for a value of one column that is not what a model says: nothing can be made of it."""
+
+    __module__ = "builtins"  # of what comes from elsewhere, Pydantic would read the attributes
+
+    def __init__(self, error: ValidationError) -> None:
+        self.error = error
+
+
+def _kept(annotation: Any) -> Callable[[Any], Any]:
+    """Return what makes a model of the value of one column; a fault is told with those of all rows."""
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+
+    def kept(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            return Unfit(error)
+
+    return kept
+
+
+def _own(value: Any) -> Any:
+    """Return a copy of nested lists and dictionaries."""
+    if isinstance(value, list):
+        return [_own(each) for each in value]
+    return {key: _own(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _tuple(places: tuple[int, ...]) -> str:

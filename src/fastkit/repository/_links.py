@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     PrimaryKeyConstraint,
     Select,
+    String,
     UniqueConstraint,
     and_,
     bindparam,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, aliased
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 
 from fastkit.repository._places import Place, about, mapper_of
 from fastkit.repository._plan import KEYS
@@ -54,6 +57,17 @@ class Link:
             self._key = [_name(relation.parent, column) for column in relation.parent.primary_key]
             self.own_key = [getattr(self._parent, name) for name in self._key]
         self.identity = [*self.own_key, *_primary_key(self.target)] if _repeats(relation) else []
+
+    @property
+    def repeats(self) -> bool:
+        """Return whether it may lead several parents to the same row."""
+        return self._parent is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether several parents may have all their related rows in common, as their key is not unique."""
+        whole = {_name(self.relation.parent, column) for column in self.relation.parent.primary_key}
+        return not whole <= set(self._key)
 
     def key_of(self, entity: Any) -> Sequence[Any]:
         """Return what a row of the parent, which may be an alias, is known by."""
@@ -131,9 +145,19 @@ def _is_about_between(relation: RelationshipProperty[Any]) -> bool:
 
 
 def _is_one(relation: RelationshipProperty[Any], *keys: set[Any]) -> bool:
-    """Return whether the relation compares all columns of a key."""
-    remote = {each for _, each in relation.local_remote_pairs or []}
+    """Return whether the relation asks that all columns of a key are equal to others."""
+    equal = [*_equal(relation.primaryjoin), *_equal(relation.secondaryjoin)]
+    remote = {each for _, each in relation.local_remote_pairs or [] if any(one.shares_lineage(each) for one in equal)}
     return any(key and key <= remote for key in keys)
+
+
+def _equal(condition: Any) -> Iterator[ColumnElement[Any]]:
+    """Yield the sides of the equations that must all hold; those of an OR need not."""
+    if isinstance(condition, BooleanClauseList) and condition.operator is operators.and_:
+        for each in condition.clauses:
+            yield from _equal(each)
+    elif isinstance(condition, BinaryExpression) and condition.operator is operators.eq:
+        yield from (condition.left, condition.right)
 
 
 def _keys(table: Any) -> Iterator[set[Any]]:
@@ -142,7 +166,8 @@ def _keys(table: Any) -> Iterator[set[Any]]:
         if isinstance(each, PrimaryKeyConstraint | UniqueConstraint):
             yield set(each.columns)
     for index in getattr(table, "indexes", ()):
-        if index.unique and not index.kwargs:  # such as postgresql_where: unique among some rows
+        is_of_columns = len(index.columns) == len(index.expressions)
+        if index.unique and is_of_columns and not index.kwargs:  # such as postgresql_where: unique among some rows
             yield set(index.columns)
 
 
@@ -168,6 +193,8 @@ def _is_by_foreign_key(relation: RelationshipProperty[Any]) -> bool:
         return False
     if not all(remote in relation.mapper.c.values() and local in relation.parent.c.values() for local, remote in pairs):
         return False
+    if any(isinstance(local.type, String) for local, _ in pairs):
+        return False  # a database may take texts for equal that Python does not, and a parent knows its own spelling
     plain = and_(*(local == remote for local, remote in pairs))
     return bool(plain.compare(relation.primaryjoin))
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
-from sqlalchemy import ColumnElement, inspect
+from sqlalchemy import ColumnElement, inspect, select
 from sqlalchemy.exc import ArgumentError, NoInspectionAvailable
+from sqlalchemy.orm import Mapper, RelationshipProperty, class_mapper
 
 from fastkit.errors import DeclarationError
 from fastkit.repository._places import nearest
-from fastkit.repository.filters import Filter, Where, either
+from fastkit.repository.filters import ContainsFilter, Filter, StartsWithFilter, Where, either
 from fastkit.schemas import From
+
+_RELATED = "a subquery of one value, select(Author.name).where(Author.id == Book.author_id).scalar_subquery()"
 
 
 def filters_of(query: Any) -> Iterator[tuple[str, Filter | Where]]:
@@ -22,6 +30,21 @@ def filters_of(query: Any) -> Iterator[tuple[str, Filter | Where]]:
         for each in info.metadata:
             if isinstance(each, Filter | Where):
                 yield name, each
+
+
+def canonical(value: Any) -> str:
+    """Return a text that is the same for equal values, in any process."""
+    if is_dataclass(value):
+        return canonical({each.name: getattr(value, each.name) for each in fields(value)})
+    if isinstance(value, Mapping):
+        return str(sorted((canonical(key), canonical(each)) for key, each in value.items()))
+    if isinstance(value, AbstractSet | Sequence) and not isinstance(value, str | bytes):
+        return str(sorted(map(canonical, value)))  # the order of the values of a filter means nothing
+    if isinstance(value, SecretStr | SecretBytes):
+        return repr(value.get_secret_value())
+    if isinstance(value, Decimal):
+        return str(value.normalize())
+    return repr(value.value if isinstance(value, Enum) else value)
 
 
 def criterion_of(query: Any, name: str, kind: Filter | Where, value: Any) -> ColumnElement[bool]:
@@ -67,12 +90,19 @@ def check_names(query: Any, own: Sequence[str]) -> None:
     """
     known, filters = _names(query), dict(filters_of(query))
     for name, info in query.model_fields.items():
+        if name in own and name in filters:
+            raise _error(
+                query, name, f'every list has a parameter {name!r}: name the field otherwise, and say From("{name}")'
+            )
         if name not in own:
             _check_filter(query, name, info, filters.get(name))
             for path in _paths(name, info, filters[name]):
                 _check_name(query, name, path.split(".")[0], known)
-    for name in (name for name, expression in query.sort.expressions.items() if expression is None):
-        _check_name(query, "sort", name, known)
+    for name, expression in query.sort.expressions.items():
+        if expression is None:
+            _check_name(query, "sort", name, known)
+        elif not (isinstance(expression, ColumnElement) or hasattr(expression, "__clause_element__")):
+            raise _error(query, "sort", f"{name}={expression!r} is no SQL expression, such as Book.price * Book.stock")
     for name in (name for group in query.any_of for name in group if name not in filters):
         raise _error(query, "any_of", f"{name!r} is no filter of it")
 
@@ -88,6 +118,18 @@ def check_paths(query: Any) -> None:
     for name, kind in filters_of(query):
         for path in _paths(name, query.model_fields[name], kind):
             _check_path(query, name, path.split("."))
+    for name, expression in query.sort.expressions.items():
+        _check_key(query, name, getattr(query.mapped_class(), name) if expression is None else expression)
+
+
+def _check_key(query: Any, name: str, expression: Any) -> None:
+    """Refuse to sort by what is no value of the row: a relationship, a column of another table."""
+    mapper: Mapper[Any] = class_mapper(query.mapped_class())
+    if isinstance(getattr(expression, "property", None), RelationshipProperty):
+        raise _error(query, "sort", f"{name!r} is a relationship: sort by a value, {_RELATED}")
+    strange = [each for each in select(expression).get_final_froms() if not mapper.selectable.is_derived_from(each)]
+    if strange:
+        raise _error(query, "sort", f"{name!r} is about {strange[0]}, not {mapper.class_.__name__}: sort by {_RELATED}")
 
 
 def _check_path(query: Any, name: str, names: Sequence[str]) -> None:
@@ -106,8 +148,16 @@ def _check_path(query: Any, name: str, names: Sequence[str]) -> None:
 def _check_filter(query: Any, name: str, info: FieldInfo, kind: Filter | Where | None) -> None:
     if kind is None:
         raise _error(query, name, "says no filter, such as Equals[int] or Contains[str]")
-    if info.is_required():
+    if isinstance(kind, Where) and not callable(kind.criterion):
+        raise _error(query, name, "Where() takes a function of the client's value, which returns the criterion")
+    if isinstance(kind, ContainsFilter | StartsWithFilter) and not _is_text(info.annotation):
+        raise _error(query, name, f"{type(kind).__name__.removesuffix('Filter')} is for texts: annotate it with str")
+    if info.is_required() or info.get_default(call_default_factory=False) is not None:
         raise _error(query, name, "needs the default None: what a client does not ask for does not filter")
+
+
+def _is_text(annotation: Any) -> bool:
+    return (isinstance(annotation, type) and issubclass(annotation, str)) or any(map(_is_text, get_args(annotation)))
 
 
 def _check_name(query: Any, place: str, name: str, known: set[str]) -> None:

@@ -41,6 +41,7 @@ class Place:
         self.schema = schema
         self.name = name
         self._info = info
+        self.annotation = info.annotation
         notes = (*info.metadata, *notes_of(info.annotation))
         self.source = next((each for each in notes if isinstance(each, From)), From(name))
         self.shape = shape_of(info.annotation)
@@ -109,7 +110,7 @@ class Place:
             if hasattr(mapper.class_, name):
                 where = f"{_owner(mapper)}.{name} is Python, which no statement can ask for"
             raise self.error(
-                f"{where}{nearest(name, mapper.all_orm_descriptors.keys())}. Name what gives it, as in "
+                f"{where}{nearest(name, mapper.all_orm_descriptors.keys()) or '.'} Name what gives it, as in "
                 'Annotated[..., From("author.name")], or write a computed_field of what the model has'
             )
         try:

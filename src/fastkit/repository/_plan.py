@@ -9,9 +9,9 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Select
 
-Fetch: TypeAlias = Callable[..., Sequence[Row[Any]]]
+Fetch: TypeAlias = Callable[..., Sequence[Sequence[Any]]]
 """Run a statement with these parameters and return all of its rows."""
 
 Groups: TypeAlias = Mapping[Any, list[Any]]
@@ -30,13 +30,15 @@ class Plan:
         statement: The statement, without criteria, order or limit.
         make: Makes a value of a row and of what was read for it.
         children: What is read for all rows together, each by one statement more.
+        columns: What the statement selects, as expressions.
     """
 
     statement: Select[Any]
-    make: Callable[[Row[Any], Sequence[Groups]], Any]
+    make: Callable[[Sequence[Any], Sequence[Groups]], Any]
     children: Sequence[Child] = ()
+    columns: Sequence[Any] = ()
 
-    def assemble(self, fetch: Fetch, rows: Sequence[Row[Any]]) -> list[Any]:
+    def assemble(self, fetch: Fetch, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Return one value for each row, with all that belongs to it."""
         groups = [child.read(fetch, rows) for child in self.children]
         make = self.make
@@ -61,14 +63,14 @@ class Child:
     identity: tuple[int, ...] = field(default=(), repr=False)
 
     @cached_property
-    def _key_of(self) -> Callable[[Row[Any]], Hashable]:
+    def _key_of(self) -> Callable[[Sequence[Any]], Hashable]:
         return itemgetter(*self.key)
 
     @cached_property
-    def _own_key_of(self) -> Callable[[Row[Any]], Hashable]:
+    def _own_key_of(self) -> Callable[[Sequence[Any]], Hashable]:
         return itemgetter(*self.own_key)
 
-    def read(self, fetch: Fetch, parents: Sequence[Row[Any]]) -> Groups:
+    def read(self, fetch: Fetch, parents: Sequence[Sequence[Any]]) -> Groups:
         """Return the related values of these rows."""
         groups: defaultdict[Any, list[Any]] = defaultdict(list)
         keys = list(dict.fromkeys(filter(self._is_whole, map(self._key_of, parents))))
@@ -78,7 +80,7 @@ class Child:
                 groups[self._own_key_of(row)].append(value)
         return groups
 
-    def _once(self, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    def _once(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Return each row once, where it came first."""
         return list({itemgetter(*self.identity)(row): row for row in rows}.values()) if self.identity else rows
 

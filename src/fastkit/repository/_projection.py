@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam
+from sqlalchemy import ColumnElement, Integer, Select, bindparam
 from sqlalchemy.orm import Session
 
-from fastkit.database import fetched, reading
+from fastkit.database import dialect_of, fetched, inserted, reading
 from fastkit.errors import MultipleFoundError, NotFoundError, RowMismatchError
-from fastkit.pages import Page, PageQuery, Slice
-from fastkit.repository._derivation import plan_of
-from fastkit.repository._plan import Plan
+from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
+from fastkit.repository._annotations import shape_of
+from fastkit.repository._derivation import Unfit, plan_of
+from fastkit.repository._explanation import told, wanted
+from fastkit.repository._insertion import insertion_of
+from fastkit.repository._keyset import Keyset
+from fastkit.repository._plan import Fetch, Plan, children_of
 from fastkit.repository._selection import Selection, selection_of
+from fastkit.repository._windows import Place, Step
 from fastkit.repository.list_query import ListQuery
 
 B = TypeVar("B", bound=BaseModel)
@@ -131,20 +136,71 @@ class Projection(Generic[B]):
         """Return whether a row matches."""
         return self.selection.exists(session, *where)
 
-    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[B]:
+    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool], count: Count = "exact") -> Page[B]:
         """Return one page and the total, both of one moment where the database can give that."""
         if isinstance(query, ListQuery):
-            return self._asked(query).page(session, query.plain, *query.criteria(), *where)
+            return self._asked(query).page(session, query.plain, *query.criteria(), *where, count=count)
         with reading(session, several=True):
-            total = self.count(session, *where)
-            items = self._cut(session, query.size, query.offset, where) if query.offset < total else []
-        return Page.model_construct(items=items, total=total, page=query.page, size=query.size)
+            size = self.selection.rows_to_read(session, query, count)
+            items = self._cut(session, size, query.offset, where)
+            return Page.of(items, query, lambda: self.selection.total(session, count, *where))
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
         """Return one page and whether there are more."""
         if isinstance(query, ListQuery):
             return self._asked(query).slice(session, query.plain, *query.criteria(), *where)
         return Slice.of(self._cut(session, query.size + 1, query.offset, where), query)
+
+    def window(self, session: Session, query: WindowQuery, *where: ColumnElement[bool]) -> Window[B]:
+        """Return what follows a cursor, or comes before it."""
+        selection, criteria = self.selection.narrowed_by(query)
+        place = Place.of(session, query, self.selection.model, selection.ordering)
+        statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
+        with reading(session, several=bool(self.ready.plan.children)):
+            found = fetched(session, place.narrow(statement), place.parameters)
+            rows = place.cut(found)
+            items = self._made(session, rows)
+        return place.window(items, rows, more=len(found) > len(rows))
+
+    def batch(
+        self,
+        session: Session,
+        size: int,
+        after: Sequence[Any] | None,
+        query: ListQuery[Any] | None,
+        *where: ColumnElement[bool],
+    ) -> tuple[list[B], Sequence[Any] | None]:
+        """Return the next models of a stream, and where the ones after them begin; None at the end."""
+        selection, criteria = self.selection.narrowed_by(query)
+        step = Step.of(session, size, self.selection.model, selection.ordering, after)
+        statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
+        with reading(session, several=bool(self.ready.plan.children)):
+            rows = fetched(session, step.narrow(statement), step.parameters)
+            return self._made(session, rows), step.next(rows)
+
+    def explain(self, session: Session, query: PageQuery | WindowQuery | None, *where: ColumnElement[bool]) -> str:
+        """Return what is read, in words."""
+        dialect = dialect_of(session, self.selection.model)
+        selection, criteria = self.selection.narrowed_by(query)
+        keyset = Keyset.of(self.selection.model, selection.ordering, dialect)
+        statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
+        lines = [f"{self} takes {1 + children_of([self.ready.plan])} statement(s):"]
+        lines += told(self.ready.plan, statement.order_by(*keyset.ordering), dialect)
+        return "\n".join([*lines, wanted(keyset, self.selection.model, dialect)])
+
+    # -- writes
+
+    def insert(self, session: Session, values: BaseModel | Mapping[str, Any]) -> B:
+        """Insert a row, and return it; it is read by its key if the statement could not tell all that is shown."""
+        model: Any = self.selection.model
+        insertion = insertion_of(self.schema, model)
+        parameters, expressions = insertion.row.values(values)
+        rows = inserted(session, model, partial(insertion.statement, expressions), parameters)
+        if not rows:  # a trigger has decided so
+            raise NotFoundError(model.__name__)
+        if insertion.tells_all(dialect_of(session, model)):
+            return self._made(session, rows)[0]
+        return replace(self, selection=selection_of(model)).get_one(session, tuple(rows[0]))
 
     # -- statements and rows
 
@@ -158,7 +214,9 @@ class Projection(Generic[B]):
         statement = self._select(*where)
         return statement if self.selection.ordering else statement.order_by(*self.selection.primary_key)
 
-    def _fetch(self, session: Session, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    def _fetch(
+        self, session: Session, statement: Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
         return fetched(session, self.selection.with_criteria(statement), parameters)
 
     def _cut(self, session: Session, size: int, offset: int, where: tuple[ColumnElement[bool], ...]) -> list[B]:
@@ -167,19 +225,38 @@ class Projection(Generic[B]):
         return self._read(session, self.ready.page, {"size": size, "offset": offset})
 
     def _read(self, session: Session, statement: Select[Any], parameters: Mapping[str, Any] = _NOTHING) -> list[B]:
-        plan = self.ready.plan
-        if plan.children:
-            with reading(session, several=True):
-                values = plan.assemble(partial(self._fetch, session), fetched(session, statement, parameters))
-        else:
-            values = plan.assemble(partial(self._fetch, session), fetched(session, statement, parameters))
+        if not self.ready.plan.children:
+            return self._made(session, fetched(session, statement, parameters))
+        with reading(session, several=True):
+            return self._made(session, fetched(session, statement, parameters))
+
+    def _made(self, session: Session, rows: Sequence[Sequence[Any]], fetch: Fetch | None = None) -> list[B]:
+        values = self.ready.plan.assemble(fetch or partial(self._fetch, session), rows)
         try:
             return self.ready.models.validate_python(values, by_alias=False, by_name=True)
         except ValidationError as error:
-            raise RowMismatchError(str(self), _faults(error)) from None
+            raise RowMismatchError(str(self), _faults(error, self.schema)) from None
 
 
-def _faults(error: ValidationError) -> list[tuple[str, str]]:
+def _faults(error: ValidationError, schema: type[BaseModel]) -> list[tuple[str, str]]:
     """Return where rows do not fit and how, without their values."""
-    found = error.errors(include_input=False, include_context=False, include_url=False)
-    return [(".".join(str(part) for part in each["loc"]), each["type"]) for each in found]
+    return [(".".join(map(str, _known(place, schema))), kind) for place, kind in _placed(error)]
+
+
+def _placed(error: ValidationError) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Yield the faults of all rows, and for a model that is kept in one column those that are in it."""
+    for each in error.errors(include_context=False, include_url=False):
+        if isinstance(each["input"], Unfit):
+            yield from ((each["loc"] + place, kind) for place, kind in _placed(each["input"].error))
+        else:
+            yield each["loc"], each["type"]
+
+
+def _known(place: tuple[int | str, ...], schema: type[BaseModel] | None) -> Iterator[int | str]:
+    """Yield the beginning of a place that is rows and fields; what follows may be the keys of a row's data."""
+    for part in place:
+        if isinstance(part, str):
+            if schema is None or part not in schema.model_fields:
+                return
+            schema = shape_of(schema.model_fields[part].annotation).schema
+        yield part

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, class_mapper
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.base import ExecutableOption
 
-from fastkit.database import GuardedSession, fetched, locking, reading
-from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, UnflushedChangesError
-from fastkit.pages import Page, PageQuery, Slice
+from fastkit.database import GuardedSession, dialect_of, fetched, of_keys, reading
+from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError
+from fastkit.pages import Count, CountUpTo, Page, PageQuery, Slice, Window, WindowQuery
+from fastkit.repository._estimate import estimated
+from fastkit.repository._locks import RowLock
+from fastkit.repository._windows import Place, Step
 from fastkit.repository.list_query import ListQuery
 
 M = TypeVar("M")
 
+log = logging.getLogger("fastkit.repository")
+
+KEYS_AT_ONCE = 5000  # below the 32,766 parameters of SQLite and the 32,767 of asyncpg, with room for criteria
+DEVELOPMENT = sys.flags.dev_mode  # python -X dev, or PYTHONDEVMODE=1
 _EAGER = {"joined", "selectin", "subquery", "immediate", False}
 
 
@@ -34,13 +44,13 @@ class Selection(Generic[M]):
         model: The mapped class.
         options: Loader options.
         ordering: Sort keys; the primary key is appended where an order has to be total.
-        locked: Whether the rows are locked until the block ends.
+        lock: How the rows are locked until the block ends, or None.
     """
 
     model: type[M]
     options: tuple[ExecutableOption, ...] = ()
     ordering: tuple[Any, ...] = ()
-    locked: bool = False
+    lock: RowLock | None = None
 
     def with_options(self, *options: ExecutableOption) -> Selection[M]:
         """Return the selection with more loader options."""
@@ -50,9 +60,9 @@ class Selection(Generic[M]):
         """Return the selection in another order."""
         return replace(self, ordering=keys)
 
-    def for_update(self) -> Selection[M]:
+    def for_update(self, lock: RowLock) -> Selection[M]:
         """Return the selection with its rows locked."""
-        return replace(self, locked=True)
+        return replace(self, lock=lock)
 
     # -- statements
 
@@ -61,10 +71,7 @@ class Selection(Generic[M]):
         statement = self._narrowed(select(self.model), where)
         if self.options:
             statement = statement.options(*self.options)
-        if self.locked:
-            # OF names the model's own table: PostgreSQL refuses to lock the nullable side of an outer join.
-            statement = statement.with_for_update(of=self.model)
-        return statement
+        return statement if self.lock is None else self.lock.on(statement, self.model)
 
     def total_order(self, *where: ColumnElement[bool]) -> Select[M]:
         """Return the statement in an order that leaves no two rows equal."""
@@ -85,14 +92,14 @@ class Selection(Generic[M]):
 
     def _narrowed(self, statement: Select[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         if where:
-            statement = statement.where(*_checked(where))
+            statement = statement.where(*checked(where))
         if self.ordering:
             statement = statement.order_by(*self.ordering, *self.primary_key)
         return statement
 
     def without_lock(self) -> Selection[M]:
         """Return the selection, if its rows are not to be locked."""
-        if self.locked:
+        if self.lock is not None:
             raise DeclarationError(
                 "for_update().into(...): rows are locked to be changed, so read their objects, as in "
                 "for_update().get_one(...). A response model can be made of them afterwards."
@@ -126,9 +133,9 @@ class Selection(Generic[M]):
         self._refuse_lock(session)
         if ident is None:
             return None
-        if self.options or self.locked:
+        if self.options or self.lock is not None:
             return next(iter(self._fetch(session, self.select(self.by_identity(ident)))), None)
-        with reading(session, several=_loads_eagerly(class_mapper(self.model))):
+        with reading(session, several=self._loads_eagerly):
             return session.get(self.model, ident)
 
     def get_one(self, session: Session, ident: Any) -> M:
@@ -137,6 +144,25 @@ class Selection(Generic[M]):
         if found is None:
             raise NotFoundError(self.model.__name__, ident)
         return found
+
+    def get_many(self, session: Session, idents: Iterable[Any]) -> list[M]:
+        """Return the objects with these primary keys, in this order; those that are missing are left out."""
+        self._refuse_lock(session)
+        asked = [tuple(self.parts(ident)) for ident in idents if ident is not None]
+        found: dict[tuple[Any, ...], M] = {}
+        each = KEYS_AT_ONCE // len(self.primary_key)
+        with reading(session, several=True):
+            for start in range(0, len(asked), each):
+                found |= self._of_keys(session, list(dict.fromkeys(asked[start : start + each])))
+            if not found.keys() <= {*asked}:  # the database takes another key for the same, such as "1" for 1
+                found |= {key: one for key in asked if key not in found if (one := self.get(session, key)) is not None}
+        return [found[key] for key in asked if key in found]
+
+    def _of_keys(self, session: Session, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], M]:
+        model: Any = self.model
+        statement = self.order_by().select(of_keys(class_mapper(model), keys))
+        rows = self._fetch(session, statement.order_by(*self.primary_key) if self.lock is not None else statement)
+        return {key[1]: entity for entity in rows if (key := instance_state(entity).key) is not None}
 
     def one(self, session: Session, *where: ColumnElement[bool]) -> M:
         """Return the only object that matches, or raise."""
@@ -153,6 +179,9 @@ class Selection(Generic[M]):
 
     def all(self, session: Session, *where: ColumnElement[bool]) -> list[M]:
         """Return every object that matches."""
+        if DEVELOPMENT and not self.options:
+            model: Any = self.model
+            _warn_of_lazy_loads(model)
         return self._fetch(session, self.select(*where))
 
     def count(self, session: Session, *where: ColumnElement[bool]) -> int:
@@ -170,16 +199,43 @@ class Selection(Generic[M]):
             raise DeclarationError(f"{type(query).__name__} is about {asked}, not about {self.model.__name__}.")
         return self if self.ordering and query.order is None else self.order_by(*query.ordering())
 
-    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[M]:
+    def total(self, session: Session, how: Count, *where: ColumnElement[bool]) -> int:
+        """Return how many rows match: exactly, or counted up to a limit, or as the planner expects."""
+        if how == "exact":
+            return self.count(session, *where)
+        rows = self._rows(session, literal(1), where)
+        if isinstance(how, CountUpTo):
+            capped = select(func.count()).select_from(rows.limit(how.most + 1).subquery())
+            return int(fetched(session, capped.options(*self._criteria))[0][0])
+        return estimated(session, rows)
+
+    def rows_to_read(self, session: Session, query: PageQuery, count: Count) -> int:
+        """
+        Return how many rows a page needs: one more than it shows, if it is to know of more that are not counted.
+
+        Raises:
+            DeclarationError: The database cannot count so.
+        """
+        if count == "exact":
+            return query.size
+        known: object = count
+        if not isinstance(known, CountUpTo) and (known != "estimated" or self._dialect(session) != "postgresql"):
+            raise DeclarationError(
+                f'page(count={count!r}): a total is "exact", CountUpTo(10_000), or on PostgreSQL "estimated".'
+            )
+        return query.size + 1
+
+    def _dialect(self, session: Session) -> str:
+        return dialect_of(session, self.model).name
+
+    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool], count: Count = "exact") -> Page[M]:
         """Return one page and the total, both of one moment where the database can give that."""
         if isinstance(query, ListQuery):
-            return self.asked(query).page(session, query.plain, *query.criteria(), *where)
-        modified = self._modified(session)
+            return self.asked(query).page(session, query.plain, *query.criteria(), *where, count=count)
         with reading(session, several=True):
-            total = self.count(session, *where)
-            rows = self.total_order(*where).limit(query.size).offset(query.offset)
-            items = self._fetch(session, rows, modified) if query.offset < total else []
-        return Page.model_construct(items=items, total=total, page=query.page, size=query.size)
+            size = self.rows_to_read(session, query, count)
+            found = self._fetch(session, self.total_order(*where).limit(size).offset(query.offset))
+            return Page.of(found, query, lambda: self.total(session, count, *where))
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[M]:
         """Return one page and whether there are more."""
@@ -188,39 +244,71 @@ class Selection(Generic[M]):
         found = self._fetch(session, self.total_order(*where).limit(query.size + 1).offset(query.offset))
         return Slice.of(found, query)
 
+    def window(self, session: Session, query: WindowQuery, *where: ColumnElement[bool]) -> Window[M]:
+        """Return what follows a cursor, or comes before it."""
+        if self.lock is not None:
+            raise DeclarationError(
+                "for_update().window(...): a window is for clients. Lock what first() or all() read."
+            )
+        selection, criteria = self.narrowed_by(query)
+        place = Place.of(session, query, self.model, selection.ordering)
+        found = self._fetch_rows(session, place.narrow(self.order_by().select(*criteria, *where)), place.parameters)
+        rows = place.cut(found)
+        return place.window([row[0] for row in rows], rows, more=len(found) > len(rows))
+
+    def batch(
+        self,
+        session: Session,
+        size: int,
+        after: Sequence[Any] | None,
+        query: ListQuery[Any] | None,
+        *where: ColumnElement[bool],
+    ) -> tuple[list[M], Sequence[Any] | None]:
+        """Return the next objects of a stream, and where the ones after them begin; None at the end."""
+        if self.lock is not None:
+            raise DeclarationError(
+                "for_update().stream(): rows are locked until the block ends, so lock them by all()."
+            )
+        selection, criteria = self.narrowed_by(query)
+        step = Step.of(session, size, self.model, selection.ordering, after)
+        rows = self._fetch_rows(session, step.narrow(self.order_by().select(*criteria, *where)), step.parameters)
+        return [row[0] for row in rows], step.next(rows)
+
+    def _fetch_rows(
+        self, session: Session, statement: Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        """Return objects with what else the statement selects."""
+        eager = bool(self.options) or self._loads_eagerly
+        with reading(session, several=eager):
+            result = session.execute(statement, parameters)
+            return (result.unique() if eager else result).all()
+
+    def narrowed_by(self, query: object) -> tuple[Selection[M], Sequence[ColumnElement[bool]]]:
+        """Return the selection in the order that a query asks for, and its criteria."""
+        return (self.asked(query), query.criteria()) if isinstance(query, ListQuery) else (self, ())
+
+    @property
+    def _loads_eagerly(self) -> bool:
+        model: Any = self.model
+        return _loads_eagerly(model)
+
     def _rows(self, session: Session, what: ColumnElement[Any], where: tuple[ColumnElement[bool], ...]) -> Select[Any]:
         """Return a statement about the rows that match; criteria in the options are criteria here too."""
         self._refuse_lock(session)
-        statement = select(what).select_from(self.model).where(*_checked(where))
+        statement = select(what).select_from(self.model).where(*checked(where))
         return statement.options(*self._criteria) if self._criteria else statement
 
     def _refuse_lock(self, session: Session) -> None:
-        if self.locked and isinstance(session, GuardedSession):
+        if self.lock is not None and isinstance(session, GuardedSession):
             session.refuse_lock()
 
-    def _fetch(self, session: Session, statement: Select[M], modified: Sequence[object] = ()) -> list[M]:
-        if self.locked:
-            return self._lock(session, statement, modified or self._modified(session))
-        mapper = class_mapper(self.model)
-        eager = bool(self.options) or _loads_eagerly(mapper)
+    def _fetch(self, session: Session, statement: Select[M]) -> list[M]:
+        if self.lock is not None:
+            return self.lock.fetch(session, statement, self.model)
+        eager = bool(self.options) or self._loads_eagerly
         with reading(session, several=eager):
             result = session.scalars(statement)
             return list((result.unique() if eager else result).all())
-
-    def _lock(self, session: Session, statement: Select[M], modified: Sequence[object]) -> list[M]:
-        with locking(session, self.model):
-            found = list(session.scalars(statement).unique().all())
-        if any(entity is other for entity in found for other in modified):
-            raise UnflushedChangesError(
-                f"This {self.model.__name__} was changed before it was locked, so the change may rest on old values. "
-                "Read it with for_update() first, then change it."
-            )
-        return found
-
-    def _modified(self, session: Session) -> Sequence[object]:
-        """Return the objects of this model whose columns were changed and not flushed, if they are to be locked."""
-        candidates = [entity for entity in session.dirty if isinstance(entity, self.model)] if self.locked else []
-        return [entity for entity in candidates if session.is_modified(entity, include_collections=False)]
 
 
 @cache
@@ -234,9 +322,22 @@ def _primary_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
     return tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
 
 
+@cache  # once for each model
+def _warn_of_lazy_loads(model: Any) -> None:
+    lazy = [relationship.key for relationship in class_mapper(model).relationships if relationship.lazy == "select"]
+    if lazy:
+        log.warning(
+            "%s.all(): each object loads %s by a statement of its own when it is touched, which async code cannot. "
+            "Read response models instead, into(...), or name what is needed, with_options(selectinload(%s.%s)).",
+            *(model.__name__, ", ".join(lazy), model.__name__, lazy[0]),
+        )
+
+
 @cache
-def _loads_eagerly(mapper: Mapper[Any]) -> bool:
-    return any(relationship.lazy in _EAGER for relationship in mapper.relationships)
+def _loads_eagerly(model: Any) -> bool:
+    mapper = class_mapper(model)
+    mappers = {mapper, *mapper.with_polymorphic_mappers}
+    return any(relationship.lazy in _EAGER for each in mappers for relationship in each.relationships)
 
 
 def _for_aliases(option: LoaderCriteriaOption) -> LoaderCriteriaOption:
@@ -248,9 +349,13 @@ def _for_aliases(option: LoaderCriteriaOption) -> LoaderCriteriaOption:
     return found
 
 
-def _checked(where: tuple[ColumnElement[bool], ...]) -> tuple[ColumnElement[bool], ...]:
+def checked(where: tuple[ColumnElement[bool], ...]) -> tuple[ColumnElement[bool], ...]:
     """Refuse `book.id == 1` on an object, which is a plain bool and would match every row or none."""
     for criterion in where:
+        if isinstance(criterion, ListQuery):
+            raise TypeError(
+                "Only page(), slice(), window() and stream(query=...) take a list query; here give *query.criteria()."
+            )
         if not hasattr(criterion, "__clause_element__") and not isinstance(criterion, ColumnElement):
             raise TypeError(
                 f"A criterion is a SQLAlchemy expression on the class, such as Book.title == 'Emma', "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from fastkit.pages import Page, PageQuery, Slice
+from fastkit.errors import DeclarationError
+from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
+from fastkit.repository.list_query import ListQuery
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Session | AsyncSession)
@@ -44,12 +46,27 @@ class Source(Protocol[R]):
         """Return whether a row matches."""
         ...
 
-    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Page[R]:
+    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool], count: Count = ...) -> Page[R]:
         """Return one page and the total."""
         ...
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[R]:
         """Return one page and whether there are more."""
+        ...
+
+    def window(self, session: Session, query: WindowQuery, *where: ColumnElement[bool]) -> Window[R]:
+        """Return what follows a cursor, or comes before it."""
+        ...
+
+    def batch(
+        self,
+        session: Session,
+        size: int,
+        after: Sequence[Any] | None,
+        query: ListQuery[Any] | None,
+        *where: ColumnElement[bool],
+    ) -> tuple[list[R], Sequence[Any] | None]:
+        """Return the next part of a stream, and where the part after it begins; None at the end."""
         ...
 
 
@@ -107,13 +124,61 @@ class Verbs(_Verbs[R, Session]):
         """Return whether any row matches."""
         return self._source.exists(self.session, *where)
 
-    def page(self, query: PageQuery, *where: ColumnElement[bool]) -> Page[R]:
-        """Return one page, in a total order, with the number of rows on all pages; two statements at most."""
-        return self._source.page(self.session, query, *where)
+    def page(self, query: PageQuery, *where: ColumnElement[bool], count: Count = "exact") -> Page[R]:
+        """
+        Return one page, in a total order, with the number of rows on all pages; two statements at most.
+
+        Args:
+            query: Which page.
+            where: Criteria.
+            count: How the total is found: "exact", `CountUpTo(10_000)`, or "estimated", on PostgreSQL. Rows are only
+                counted if this page does not tell how many there are, as the last one does.
+
+        Raises:
+            DeclarationError: An estimate is asked for, and the database has none.
+        """
+        return self._source.page(self.session, query, *where, count=count)
 
     def slice(self, query: PageQuery, *where: ColumnElement[bool]) -> Slice[R]:
         """Return one page, in a total order, and whether there are more; one statement, and no row is counted."""
         return self._source.slice(self.session, query, *where)
+
+    def window(self, query: WindowQuery, *where: ColumnElement[bool]) -> Window[R]:
+        """
+        Return what follows a cursor, or comes before it, in a total order; one statement, however deep in the list.
+
+        Each row is seen once, though others are added or deleted in between. NULL stands where the database puts it.
+
+        Raises:
+            InvalidCursorError: The cursor is not one of this list with this order and these filters.
+            DeclarationError: The database has no `cursor_keys`, or a sort key is of a kind without order.
+        """
+        return self._source.window(self.session, query, *where)
+
+    def stream(
+        self, *where: ColumnElement[bool], query: ListQuery[Any] | None = None, batch: int = 1000
+    ) -> Iterator[R]:
+        """
+        Yield everything that matches, in a total order and in constant memory.
+
+        Each batch is a read of its own that goes on behind the last row of the one before. So no connection is held
+        while a slow client reads; outside a block, what others change in between may be seen.
+
+        Args:
+            where: Criteria.
+            query: Filters and order that a client asked for; its page is ignored.
+            batch: Rows in one statement.
+
+        >>> for book in shop.books.into(BookOut).stream(Book.stock > 0):
+        ...     print(book.model_dump_json(), file=export)
+        """
+        check_batch(batch)
+        after: Sequence[Any] | None = None
+        while True:
+            found, after = self._source.batch(self.session, batch, after, query, *where)
+            yield from found
+            if after is None:
+                return
 
 
 class AsyncVerbs(_Verbs[R, AsyncSession]):
@@ -147,10 +212,33 @@ class AsyncVerbs(_Verbs[R, AsyncSession]):
         """Same as `Verbs.exists`, but awaited."""
         return await self.session.run_sync(self._source.exists, *where)
 
-    async def page(self, query: PageQuery, *where: ColumnElement[bool]) -> Page[R]:
+    async def page(self, query: PageQuery, *where: ColumnElement[bool], count: Count = "exact") -> Page[R]:
         """Same as `Verbs.page`, but awaited."""
-        return await self.session.run_sync(self._source.page, query, *where)
+        return await self.session.run_sync(self._source.page, query, *where, count=count)
 
     async def slice(self, query: PageQuery, *where: ColumnElement[bool]) -> Slice[R]:
         """Same as `Verbs.slice`, but awaited."""
         return await self.session.run_sync(self._source.slice, query, *where)
+
+    async def window(self, query: WindowQuery, *where: ColumnElement[bool]) -> Window[R]:
+        """Same as `Verbs.window`, but awaited."""
+        return await self.session.run_sync(self._source.window, query, *where)
+
+    async def stream(
+        self, *where: ColumnElement[bool], query: ListQuery[Any] | None = None, batch: int = 1000
+    ) -> AsyncIterator[R]:
+        """Same as `Verbs.stream`, but for `async for`."""
+        check_batch(batch)
+        after: Sequence[Any] | None = None
+        while True:
+            found, after = await self.session.run_sync(self._source.batch, batch, after, query, *where)
+            for each in found:
+                yield each
+            if after is None:
+                return
+
+
+def check_batch(batch: int) -> None:
+    """Refuse a batch that holds nothing."""
+    if batch < 1:
+        raise DeclarationError(f"stream(batch={batch}): read at least one row at a time.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, or_, true
+from sqlalchemy import ColumnElement, and_, false, or_, true
 
 T = TypeVar("T")
 
@@ -16,6 +16,9 @@ MOST_VALUES = 100
 
 LONGEST_TEXT = 200
 """So many characters a client may search for."""
+
+
+_NUL = "\0"  # no text of PostgreSQL has it, and to SQLite it is the end of the pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ class ContainsFilter(Filter):
     def criterion(self, column: Any, value: str) -> ColumnElement[bool]:
         """Return `lower(column) LIKE '%value%'`; wildcards in the value are taken literally."""
         found: ColumnElement[bool] = column.icontains(value, autoescape=True)
-        return found
+        return false() if _NUL in value else found
 
 
 class StartsWithFilter(Filter):
@@ -100,7 +103,7 @@ class StartsWithFilter(Filter):
     def criterion(self, column: Any, value: str) -> ColumnElement[bool]:
         """Return `column LIKE 'value%'`; wildcards in the value are taken literally."""
         found: ColumnElement[bool] = column.startswith(value, autoescape=True)
-        return found
+        return false() if _NUL in value else found
 
 
 class IsNullFilter(Filter):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from fastkit.pages import PageQuery, WindowQuery
+from fastkit.repository._json import JsonProjection, explained
 from fastkit.repository._projection import Projection
 from fastkit.repository._selection import selection_of
 from fastkit.repository._verbs import AsyncVerbs, Verbs
+from fastkit.repository.json_reader import AsyncJsonReader, JsonReader
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -39,7 +44,7 @@ class _Projected(Generic[B]):
 
 class Reader(_Projected[B], Verbs[B]):
     """
-    The read verbs, with response models as results; made by `into`, and as short-lived as its session.
+    The read verbs and `insert`, with response models as results; made by `into`, and as short-lived as its session.
 
     The response model is the query: from its fields follow the columns, the joins, and one statement more for each
     list of related rows, at any depth. No object of the session is made, so nothing can be loaded lazily. What is
@@ -56,6 +61,39 @@ class Reader(_Projected[B], Verbs[B]):
         """Return a reader in this order; equal rows follow in the order of the primary key."""
         return Reader(self.session, self._projection.order_by(*keys))
 
+    def json(self) -> JsonReader:
+        """Return a reader of the same rows whose results are JSON, the bytes of these response models."""
+        return JsonReader(self.session, JsonProjection.like(self._projection))
+
+    def insert(self, values: BaseModel | Mapping[str, Any]) -> B:
+        """
+        Insert one row in the open block, and return it as the response model; mostly by one statement.
+
+        Values go by attribute name of the mapped class: the fields of a Pydantic model, defaults among them, or a
+        mapping. As with `add`, None stands for the default of a column that has one. No object is made, so events of
+        entities, listeners of attributes and what `__init__` does are left out; a class with `@validates`, or with
+        listeners of its inserts, is refused. Options and order of the reader do not matter.
+
+        >>> book = shop.books.into(BookOut).insert(BookIn(title="Emma", author_id=1))
+
+        Raises:
+            DeclarationError: A name is that of no column, or the class needs `add`.
+            OutsideBlockError: No block is open.
+            ReadOnlyError: The block is read-only.
+            ConstraintError: The row breaks a constraint; as `UniqueError`, `ForeignKeyError` and so on.
+        """
+        return self._projection.insert(self.session, values)
+
+    def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
+        """
+        Return what is read, in words: the statements, and the index that a window in this order wants.
+
+        Nothing is sent. For people, in a shell or a log: the wording may change.
+
+        >>> print(shop.books.into(BookOut).explain(BookQuery(sort="-price")))
+        """
+        return explained(self._projection, self.session, query, *where)
+
 
 class AsyncReader(_Projected[B], AsyncVerbs[B]):
     """Same as `Reader`, but awaited."""
@@ -67,3 +105,15 @@ class AsyncReader(_Projected[B], AsyncVerbs[B]):
     def order_by(self, *keys: Any) -> AsyncReader[B]:
         """Same as `Reader.order_by`."""
         return AsyncReader(self.session, self._projection.order_by(*keys))
+
+    def json(self) -> AsyncJsonReader:
+        """Same as `Reader.json`."""
+        return AsyncJsonReader(self.session, JsonProjection.like(self._projection))
+
+    async def insert(self, values: BaseModel | Mapping[str, Any]) -> B:
+        """Same as `Reader.insert`, but awaited."""
+        return await self.session.run_sync(self._projection.insert, values)
+
+    def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
+        """Same as `Reader.explain`; not awaited, because nothing is sent."""
+        return explained(self._projection, self.session.sync_session, query, *where)

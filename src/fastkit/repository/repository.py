@@ -13,9 +13,12 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from fastkit._generics import type_argument
 from fastkit.errors import DeclarationError
+from fastkit.repository._bulk import BulkWrites
+from fastkit.repository._locks import RowLock
 from fastkit.repository._projection import Projection
 from fastkit.repository._selection import Selection, selection_of
 from fastkit.repository._verbs import AsyncVerbs, Verbs
+from fastkit.repository.bulk import AsyncBulk, Bulk
 from fastkit.repository.declaration import mapped
 from fastkit.repository.reader import AsyncReader, Reader
 
@@ -56,17 +59,36 @@ class Reads(_Selected[M], Verbs[M]):
         """Return a view in this order; equal rows follow in the order of the primary key."""
         return Reads(self.session, self._selection.order_by(*keys))
 
-    def for_update(self) -> Reads[M]:
+    def for_update(
+        self, *, nowait: bool = False, skip_locked: bool = False, key_share: bool = False, read: bool = False
+    ) -> Reads[M]:
         """
         Return a view that locks the rows it reads until the block ends, and reads them afresh.
 
-        On SQLite, where a block that may write is alone anyway, it only reads afresh.
+        On SQLite, where a block that may write is alone anyway, it only reads afresh: no row is locked by anybody else.
+
+        Args:
+            nowait: Raise `LockTimeoutError` at once where somebody else has locked a row. On SQLite: where another
+                block that may write is open.
+            skip_locked: Leave out the rows that somebody else has locked, as if they were not there.
+            key_share: Let others add rows that refer to these ones (PostgreSQL). MariaDB has no such lock and gives the
+                stronger one, so others may have to wait.
+            read: Let others lock the same rows with *read* too; nobody can change them. On SQLite others wait.
 
         Raises:
+            DeclarationError: *nowait* together with *skip_locked*.
             OutsideBlockError: By its verbs, if no block is open to hold the lock.
             UnflushedChangesError: By its verbs, if an object was changed before it was locked.
         """
-        return Reads(self.session, self._selection.for_update())
+        return Reads(self.session, self._selection.for_update(RowLock(nowait, skip_locked, key_share, read)))
+
+    def get_many(self, idents: Iterable[Any]) -> list[M]:
+        """
+        Return the objects with these primary keys, in the order of the keys; those that are missing are left out.
+
+        A key that is asked for twice gives the object twice. Many keys are several statements.
+        """
+        return self._selection.get_many(self.session, idents)
 
     def into(self, schema: type[B]) -> Reader[B]:
         """
@@ -97,9 +119,15 @@ class AsyncReads(_Selected[M], AsyncVerbs[M]):
         """Same as `Reads.order_by`."""
         return AsyncReads(self.session, self._selection.order_by(*keys))
 
-    def for_update(self) -> AsyncReads[M]:
+    def for_update(
+        self, *, nowait: bool = False, skip_locked: bool = False, key_share: bool = False, read: bool = False
+    ) -> AsyncReads[M]:
         """Same as `Reads.for_update`."""
-        return AsyncReads(self.session, self._selection.for_update())
+        return AsyncReads(self.session, self._selection.for_update(RowLock(nowait, skip_locked, key_share, read)))
+
+    async def get_many(self, idents: Iterable[Any]) -> list[M]:
+        """Same as `Reads.get_many`, but awaited."""
+        return await self.session.run_sync(self._selection.get_many, idents)
 
     def into(self, schema: type[B]) -> AsyncReader[B]:
         """Same as `Reads.into`."""
@@ -137,7 +165,7 @@ class Repository(Reads[M], _OfOneModel[M]):
     >>> books = Repository(session, Book)
     >>> cheap = books.order_by(Book.price).all(Book.price < 10)
 
-    There is no `update`: change the objects, the session tracks it.
+    There is no `update` of an object: change it, the session tracks it. Many rows at once are `bulk`.
 
     Args:
         session: The session to read and write through.
@@ -146,6 +174,11 @@ class Repository(Reads[M], _OfOneModel[M]):
 
     def __init__(self, session: Session, model: type[M] | None = None) -> None:
         super().__init__(session, self._selection_of(model))
+
+    @property
+    def bulk(self) -> Bulk[M]:
+        """Return the verbs for many rows at once, without objects."""
+        return Bulk(self.session, BulkWrites(self._selection.model))
 
     def add(self, entity: M) -> M:
         """Add a new object to the open block and return it; its row is inserted by the next flush."""
@@ -173,6 +206,11 @@ class AsyncRepository(AsyncReads[M], _OfOneModel[M]):
 
     def __init__(self, session: AsyncSession, model: type[M] | None = None) -> None:
         super().__init__(session, self._selection_of(model))
+
+    @property
+    def bulk(self) -> AsyncBulk[M]:
+        """Same as `Repository.bulk`."""
+        return AsyncBulk(self.session, BulkWrites(self._selection.model))
 
     def add(self, entity: M) -> M:
         """Same as `Repository.add`: nothing is sent yet, so there is nothing to await."""

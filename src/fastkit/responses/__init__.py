@@ -1,5 +1,6 @@
-"""What goes out over HTTP: problem documents."""
+"""What goes out over HTTP: problem documents, and links to other pages."""
 
+from fastkit.responses.links import links
 from fastkit.responses.problems import (
     PROBLEM_SCHEMA,
     Problem,
@@ -8,4 +9,4 @@ from fastkit.responses.problems import (
     problem_type,
 )
 
-__all__ = ["PROBLEM_SCHEMA", "Problem", "ProblemHandlers", "ProblemResponse", "problem_type"]
+__all__ = ["PROBLEM_SCHEMA", "Problem", "ProblemHandlers", "ProblemResponse", "links", "problem_type"]

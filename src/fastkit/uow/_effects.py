@@ -64,18 +64,20 @@ class Effects(UnitLife):
     def _exit(self, error: BaseException | None, frame: FrameType, *, commits: bool) -> None:
         if not self._leaves(frame):
             return
-        try:
-            self._call_handlers(commits=commits and error is None)
-        except BaseException as failure:
-            self._leave(failure, commits=False)
-            raise
+        if commits and error is None and self._handlers is not None:
+            try:
+                self._call_handlers()
+            except BaseException as failure:
+                self._leave(failure, commits=False)
+                raise
         try:
             self._leave(error, commits=commits)
         finally:
-            self._run_hooks()
+            if self._hooks:
+                self._run_hooks()
 
-    def _call_handlers(self, *, commits: bool) -> None:
-        if commits and self._handlers is not None and self._is_outermost:
+    def _call_handlers(self) -> None:
+        if self._is_outermost:
             with self._handling():
                 for call in self._calls_before_commit():
                     refuse_awaitable(call(), "A handler")
@@ -85,7 +87,7 @@ class Effects(UnitLife):
         return self._guarded.flush
 
     def _run_hooks(self) -> None:
-        if self._hooks and self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
+        if self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
             outcome = self._outcome
             try:
                 run.run()
@@ -133,12 +135,13 @@ class AsyncEffects(UnitLife):
     async def _exit(self, error: BaseException | None, frame: FrameType, *, commits: bool) -> None:
         if not self._leaves(frame):
             return
-        try:
-            await self._call_handlers(commits=commits and error is None)
-        except BaseException as failure:
-            await self._shielded(partial(self._leave, failure, commits=False))
-            self._part_if_abandoned()
-            raise
+        if commits and error is None and self._handlers is not None:
+            try:
+                await self._call_handlers()
+            except BaseException as failure:
+                await self._shielded(partial(self._leave, failure, commits=False))
+                self._part_if_abandoned()
+                raise
         try:
             leave = partial(self._leave, error, commits=commits)
             await self._shielded(leave, committing=commits and error is None)
@@ -150,10 +153,11 @@ class AsyncEffects(UnitLife):
             raise
         finally:
             self._part_if_abandoned()
-        await self._run_hooks()
+        if self._hooks:
+            await self._run_hooks()
 
-    async def _call_handlers(self, *, commits: bool) -> None:
-        if commits and self._handlers is not None and self._is_outermost:
+    async def _call_handlers(self) -> None:
+        if self._is_outermost:
             with self._handling():
                 for call in self._calls_before_commit():
                     if inspect.isawaitable(answer := call()):
@@ -164,7 +168,7 @@ class AsyncEffects(UnitLife):
         return self._async_session.flush
 
     async def _run_hooks(self) -> None:
-        if self._hooks and self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
+        if self._phase is not Phase.OPEN and (run := self._hooks_to_run()):
             outcome = self._outcome
             try:
                 await run.run_async()

@@ -60,7 +60,8 @@ class UnitLife(Savepoints, Announcements):
             self._transaction.refuse_if_doomed()
             options.check_joins(self._transaction.mode)
         else:
-            self._refuse_changes_made_outside()
+            if self._phase is not Phase.NEW:
+                self._refuse_changes_made_outside()
             self._guarded.open(options.mode)
             self._phase, self._outcome = Phase.OPEN, ACTIVE
             me = self._me()
@@ -220,19 +221,21 @@ class UnitLife(Savepoints, Announcements):
 
     def _roll_back_unless_saved(self) -> None:
         transaction, unsaved = self._transaction, self._guarded.unsaved()
+        if not (unsaved or transaction.has_written or self._hooks or self._guarded.events):
+            self._roll_back()
+            return
         objects, promises = [*unsaved, *transaction.written], self._promises()
         self._roll_back()
         if unsaved and transaction.mode.read_only:
             raise ReadOnlyError(f"This block is read-only, and {names_of(unsaved)} was changed in it.")
-        if unsaved or transaction.has_written or promises:
-            sent = ", ".join(f"{count} x {what}" for what, count in transaction.writes.items())
-            lost = ", ".join(filter(None, [names_of(unsaved), sent, promises]))
-            hint = " Mark a text that only reads with execution_options(fastkit_reads=True)." if "text" in sent else ""
-            raise UncommittedChangesError(
-                f"The block ended without commit(), so this was rolled back: {lost}. "
-                f"Call commit() to keep it, or rollback() to say that it is meant to go.{hint}",
-                objects,
-            ) from transaction.cause_of_doom
+        sent = ", ".join(f"{count} x {what}" for what, count in transaction.writes.items())
+        lost = ", ".join(filter(None, [names_of(unsaved), sent, promises]))
+        hint = " Mark a text that only reads with execution_options(fastkit_reads=True)." if "text" in sent else ""
+        raise UncommittedChangesError(
+            f"The block ended without commit(), so this was rolled back: {lost}. "
+            f"Call commit() to keep it, or rollback() to say that it is meant to go.{hint}",
+            objects,
+        ) from transaction.cause_of_doom
 
     def _promises(self) -> str:
         """Name what was to happen at the commit."""

@@ -137,8 +137,10 @@ class UnitState:
         if self._phase is Phase.CLOSED:
             raise UnitClosedError(self._closed_for_good())
 
-    def _closed_for_good(self) -> str:
-        name = type(self).__name__
+    @classmethod
+    def _closed_for_good(cls) -> str:
+        # Of the class, because a session keeps it: one of the unit would make a ring that only the collector frees.
+        name = cls.__name__
         return (
             f"This {name} has ended. Its block, or its request, is over: make a new one, {name}(database), "
             f"or take a factory, unit_factory({name}), where work goes on after the request."
@@ -156,6 +158,9 @@ class UnitState:
 
     def _leaves(self, frame: FrameType) -> bool:
         """Note that a `with` in *frame* ends; return False if it was given up together with what is around it."""
+        if not self._left_open and self._frames and self._frames[-1] is frame:
+            self._frames.pop()
+            return True  # nearly always
         if frame in self._left_open:
             self._left_open.remove(frame)
             return False
@@ -182,8 +187,6 @@ class UnitState:
             raise UnitOfWorkError(_LEFT_OPEN)
 
     def _refuse_changes_made_outside(self) -> None:
-        if self._phase is Phase.NEW:
-            return
         if events := self._guarded.events:
             raise UncommittedChangesError(
                 f"Events were recorded while no block was open: {names_of(events)}. Record them inside a block."
@@ -198,8 +201,8 @@ class UnitState:
     def _refuse_unless_open(self, call: str) -> None:
         if self._phase is Phase.OVER:
             raise OutsideBlockError(f"{call} was called, but this block was already ended by commit() or rollback().")
-        self._refuse_unless_alive()
-        if self._phase is Phase.OUTSIDE:
+        if self._phase is not Phase.OPEN:
+            self._refuse_unless_alive()
             raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
         self._refuse_other_task(f"call {call}")
         self._guarded.refuse_if_busy()

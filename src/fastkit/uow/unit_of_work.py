@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import Unpack
 
-from fastkit.database import Asked, AsyncDatabase, Database, GuardedSession, place_of_caller
+from fastkit.database import Asked, AsyncDatabase, Database, GuardedSession, hold_lock, place_of_caller
 from fastkit.errors import DeclarationError
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.uow._effects import AsyncEffects, Effects
@@ -99,6 +99,25 @@ class UnitOfWork(Effects):
         """
         return Savepoint(self)
 
+    def lock(self, name: str, *, timeout: float | None = None) -> None:
+        """
+        Hold a lock on a name until the outermost block ends: in no other process can a block hold the same one.
+
+        Take it first in the block: what was read before it may be old. On SQLite a block that may write is alone
+        anyway, so any two names keep each other out. To take it again changes nothing.
+
+        Args:
+            name: Any text, such as "invoice-numbers"; it appears in the error, so it is no place for secrets.
+            timeout: Seconds to wait for it, 0 not to wait; the limit is that of the `Database` for locks.
+
+        Raises:
+            LockTimeoutError: Another block holds it; handle that outside of this one, which can do nothing more.
+            OutsideBlockError: No block is open.
+            ReadOnlyError: The block is read-only.
+        """
+        self._refuse_unless_open("lock()")
+        hold_lock(self._guarded, name, timeout)
+
     def commit(self) -> None:
         """
         Store everything and end the block: when this returns, it is stored. In a nested block, flush only.
@@ -110,11 +129,13 @@ class UnitOfWork(Effects):
         """
         self._refuse_unless_open("commit()")
         self._refuse_to_commit_around(frame_at(1))
-        self._call_handlers(commits=True)
+        if self._handlers is not None:
+            self._call_handlers()
         try:
             self._commit()
         finally:
-            self._run_hooks()
+            if self._hooks:
+                self._run_hooks()
 
     def rollback(self) -> None:
         """
@@ -187,11 +208,17 @@ class AsyncUnitOfWork(AsyncEffects):
         """Same as `UnitOfWork.savepoint`, but entered with `async with`."""
         return AsyncSavepoint(self)
 
+    async def lock(self, name: str, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - of the database
+        """Same as `UnitOfWork.lock`, but awaited."""
+        self._refuse_unless_open("lock()")
+        await self._async_session.run_sync(lambda _: hold_lock(self._guarded, name, timeout))
+
     async def commit(self) -> None:
         """Same as `UnitOfWork.commit`, but awaited."""
         self._refuse_unless_open("commit()")
         self._refuse_to_commit_around(frame_at(1))
-        await self._call_handlers(commits=True)
+        if self._handlers is not None:
+            await self._call_handlers()
         try:
             await self._shielded(self._commit, committing=True)
         except asyncio.CancelledError:
@@ -200,7 +227,8 @@ class AsyncUnitOfWork(AsyncEffects):
         except BaseException:
             await self._run_hooks()  # of a listener of the app, after the commit: same as in a sync unit
             raise
-        await self._run_hooks()
+        if self._hooks:
+            await self._run_hooks()
 
     async def rollback(self) -> None:
         """Same as `UnitOfWork.rollback`, but awaited."""

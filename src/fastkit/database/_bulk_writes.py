@@ -1,0 +1,82 @@
+"""Writes that no object stands for: all or nothing, as statements or by the driver's own means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, select, tuple_
+from sqlalchemy.orm import InstanceState, Mapper, Session, class_mapper, undefer
+from sqlalchemy.orm.attributes import instance_state
+
+from fastkit.database._refresh import read_afresh
+from fastkit.database.session import GuardedSession
+
+T = TypeVar("T")
+
+AT_ONCE = 500
+
+
+@contextmanager
+def all_or_nothing(session: Session) -> Generator[None]:
+    """
+    Refuse where nothing may be written, send what is pending, and doom the block if only a part is written.
+
+    Raises:
+        OutsideBlockError: No block is open.
+        ReadOnlyError: The block is read-only.
+    """
+    if not isinstance(session, GuardedSession):
+        if session.autoflush:
+            session.flush()
+        yield
+        return
+    transaction = session.prepare_write()
+    before = transaction.writes
+    try:
+        yield
+    except BaseException as error:
+        if transaction.writes != before:
+            transaction.doom(error)
+        raise
+
+
+def sent(session: Session, model: type[Any], what: str, work: Callable[[Connection], T]) -> T:
+    """Write by *work* on the connection of the open block, and return what it returns; *what* is noted as written."""
+    if isinstance(session, GuardedSession):
+        return session.write_on_connection(what, work)
+    bind: Any = {"mapper": model}
+    return work(session.connection(bind_arguments=bind))
+
+
+def show_written(session: Session, model: type[Any]) -> None:
+    """
+    Let the loaded objects of a class show what a statement has just written to their rows.
+
+    They are read again, columns and not relationships; an object whose row has gone leaves the session.
+    """
+    loaded = [entity for entity in session.identity_map.values() if isinstance(entity, model)]
+    for start in range(0, len(loaded), AT_ONCE):
+        states = [instance_state(entity) for entity in loaded[start : start + AT_ONCE]]
+        found = _read(session, model, states)
+        for state in states:
+            if state.key is not None and state.key[1] not in found:
+                session._remove_newly_deleted([state])  # noqa: SLF001 - what SQLAlchemy's own DELETE by criteria calls
+    if isinstance(session, GuardedSession) and session.open_transaction is not None:
+        session.open_transaction.read_afresh({instance_state(entity) for entity in loaded})
+
+
+def of_keys(mapper: Mapper[Any], idents: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
+    """Return the criterion for these primary keys, each as its parts."""
+    keys = [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
+    return keys[0].in_([ident[0] for ident in idents]) if len(keys) == 1 else tuple_(*keys).in_(idents)
+
+
+def _read(session: Session, model: type[Any], states: Sequence[InstanceState[Any]]) -> set[Any]:
+    """Return the keys of the rows that are still there, and fill what is loaded of them in again."""
+    idents = [state.key[1] for state in states if state.key is not None]
+    statement = select(model).where(of_keys(class_mapper(model), idents)).options(undefer("*"))
+    with read_afresh(session, states):
+        found = session.scalars(statement).unique().all()
+        return {state.key[1] for entity in found if (state := instance_state(entity)).key is not None}

@@ -1,0 +1,268 @@
+"""Many rows as batches of plain values, those together that name the same columns; column by column, to be quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice
+from operator import itemgetter
+from types import GenericAlias
+from typing import Any, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+from sqlalchemy import JSON, ClauseElement, Column
+
+from fastkit.errors import DeclarationError, InvalidValueError
+from fastkit.repository._row_values import RowValues, fields_of
+
+CHUNK = 10_000
+"""How many rows are held at once."""
+
+Rows: TypeAlias = Iterable[BaseModel | Mapping[str, Any]]
+Values: TypeAlias = list[tuple[Any, ...]]
+
+
+class Batch(NamedTuple):
+    """
+    Rows that name the same columns.
+
+    Attributes:
+        columns: The columns.
+        rows: The values of each row, in the order of the columns.
+        numbers: Which of the given rows they are, counted from 1.
+    """
+
+    columns: tuple[Column[Any], ...]
+    rows: Values
+    numbers: Sequence[int]
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """Return the rows as SQLAlchemy takes them."""
+        keys = [column.key for column in self.columns]
+        return [dict(zip(keys, row, strict=True)) for row in self.rows]
+
+    def values_of(self, column: Column[Any]) -> list[Any]:
+        """Return the values of one column."""
+        place = self.columns.index(column)
+        return [row[place] for row in self.rows]
+
+    def taken(self, places: Sequence[int]) -> Batch:
+        """Return some of the rows, in this order."""
+        return Batch(self.columns, [self.rows[place] for place in places], [self.numbers[place] for place in places])
+
+
+class _Alike(NamedTuple):
+    """Rows of one kind that give the same names; the kind is a Pydantic model, or None for mappings."""
+
+    kind: type[BaseModel] | None
+    names: tuple[str, ...]
+    rows: Values
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """
+    How rows become batches.
+
+    Attributes:
+        values: What the values of a row may be.
+        verb: How messages begin.
+        schema: The Pydantic model that each row is validated by first, or None.
+    """
+
+    values: RowValues
+    verb: str
+    schema: type[BaseModel] | None = None
+
+    def of(self, rows: Rows) -> Iterator[list[Batch]]:
+        """
+        Yield the batches of each chunk of the rows.
+
+        Raises:
+            DeclarationError: A row names what is no column, or is no row; the message tells its number.
+            InvalidValueError: A row does not fit the Pydantic model; the same.
+        """
+        if isinstance(rows, Mapping | BaseModel | str) or not hasattr(rows, "__iter__"):
+            raise DeclarationError(
+                f"{self.verb} takes many rows, in a list or from a generator, not {type(rows).__name__}. "
+                "One row can be given in a list."
+            )
+        left, first = iter(rows), 1
+        while chunk := list(islice(left, CHUNK)):
+            if self.schema is not None:
+                chunk = self._validated(chunk, first)
+            yield [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            first += len(chunk)
+
+    def _validated(self, chunk: list[Any], first: int) -> list[Any]:
+        schema: Any = self.schema
+        try:
+            return _adapter(schema).validate_python(chunk)
+        except ValidationError as error:
+            faults = error.errors(include_input=False, include_context=False, include_url=False)
+        row, *place = faults[0]["loc"]
+        where = next((part for part in place if part in schema.model_fields), None)
+        told = f"{where} ({faults[0]['type']})" if where is not None else faults[0]["type"]
+        raise InvalidValueError(
+            f"Row {first + int(row)} does not fit {schema.__name__}: {told}.",
+            columns=[str(where)] if where is not None else [],
+        )
+
+    def _finished(self, alike: _Alike) -> Iterator[Batch]:
+        if not alike.names:
+            yield self._completed((), alike.rows, alike.numbers)
+            return
+        columns = self._columns(alike)
+        rows, absent = self._converted(alike, columns)
+        if not absent:
+            yield self._completed(columns, rows, alike.numbers)
+            return
+        for gone, (kept, numbers) in _by_absence(rows, alike.numbers, absent).items():
+            left = tuple(column for place, column in enumerate(columns) if place not in gone)
+            yield self._completed(left, kept, numbers)
+
+    def _columns(self, alike: _Alike) -> tuple[Column[Any], ...]:
+        where = f"{self.verb}, row {alike.numbers[0]}"
+        columns = tuple(self.values.column(name, where) for name in alike.names)
+        if len(set(columns)) < len(columns):
+            raise DeclarationError(f"{where}: two names are those of one column; give it once.")
+        return columns
+
+    def _converted(self, alike: _Alike, columns: tuple[Column[Any], ...]) -> tuple[Values, list[int]]:
+        """Return the rows, and in which places None may stand for a default."""
+        if self._is_plain(alike, columns):
+            return alike.rows, []
+        by_place: list[Any] = list(zip(*alike.rows, strict=True))
+        absent, is_changed = [], False
+        for place, column in enumerate(columns):
+            kinds = set(map(type, by_place[place]))
+            if any(map(_is_sql, kinds)):
+                self._refuse_sql(alike, place)
+            if column is self.values.kind:
+                self._check_kinds(alike, by_place[place])
+            if column is self.values.kind or column is self.values.version:
+                by_place[place], is_changed = [None] * len(alike.rows), True
+                absent.append(place)
+            elif type(None) in kinds and column.key in self.values.filled:
+                absent.append(place)
+            if alike.kind is not None and isinstance(column.type, JSON):
+                by_place[place], is_changed = [to_jsonable_python(v, by_alias=True) for v in by_place[place]], True
+        return (list(zip(*by_place, strict=True)) if is_changed else alike.rows), absent
+
+    def _is_plain(self, alike: _Alike, columns: tuple[Column[Any], ...]) -> bool:
+        """Return whether the rows are as they go in, as nearly always; each value is looked at once."""
+        if alike.kind is not None or not {self.values.kind, self.values.version}.isdisjoint(columns):
+            return False
+        kinds: set[Any] = set(map(type, chain.from_iterable(alike.rows)))
+        return type(None) not in kinds and not any(map(_is_sql, kinds))
+
+    def _refuse_sql(self, alike: _Alike, place: int) -> None:
+        number = next(
+            number for number, row in zip(alike.numbers, alike.rows, strict=True) if _is_sql(type(row[place]))
+        )
+        raise DeclarationError(
+            f"{self.verb}, row {number}: {alike.names[place]!r} is a SQL expression, and many rows share a statement; "
+            "insert this row by into(...).insert()."
+        )
+
+    def _check_kinds(self, alike: _Alike, kinds: Sequence[Any]) -> None:
+        for number, kind in zip(alike.numbers, kinds, strict=True):
+            self.values.check_kind(kind, f"{self.verb}, row {number}")
+
+    def _completed(self, columns: tuple[Column[Any], ...], rows: Values, numbers: Sequence[int]) -> Batch:
+        """Return a batch with what rows get besides what is given."""
+        more: dict[Column[Any], Callable[[], Any]] = {}
+        given = {column.key for column in columns}
+        for key, make in self.values.made.items():
+            if key not in given:
+                more[self.values.table.c[key]] = make
+        if (version := self.values.version) is not None:
+            more[version] = self.values.first_version
+        if (kind := self.values.kind) is not None:
+            more[kind] = self._identity
+        if more:
+            rows = [(*row, *(make() for make in more.values())) for row in rows]
+        return Batch((*columns, *more), rows, numbers)
+
+    def _identity(self) -> Any:
+        return self.values.mapper.polymorphic_identity
+
+
+def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
+    """Return the rows of a chunk, those together that give the same names."""
+    quick = _all_alike(chunk, first)
+    if quick is not None:
+        return [quick]
+    found: dict[Hashable, tuple[_Alike, list[int]]] = {}
+    for number, given in enumerate(chunk, first):
+        kind, held, names = _held(verb, given, number)
+        if (kind, names) not in found:
+            numbers = list[int]()
+            found[kind, names] = _Alike(kind, names, [], numbers), numbers
+        alike, numbers = found[kind, names]
+        alike.rows.append(_getter(names)(held))
+        numbers.append(number)
+    return [alike for alike, _ in found.values()]
+
+
+def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
+    """Return a chunk in which all rows give the same names, as nearly always, or None."""
+    kinds: set[Any] = set(map(type, chunk))
+    kind = kinds.pop()
+    if kinds or not (kind is dict or issubclass(kind, BaseModel)):
+        return None
+    is_model = bool(kind is not dict)
+    names = fields_of(kind) if is_model else tuple(chunk[0])
+    held = list(map(vars, chunk)) if is_model else chunk
+    if not is_model and set(map(len, held)) != {len(names)}:
+        return None
+    try:
+        rows = list(map(_getter(names), held))
+    except KeyError:
+        return None
+    model: Any = kind if is_model else None
+    return _Alike(model, names, rows, range(first, first + len(chunk)))
+
+
+def _is_sql(kind: type[Any]) -> bool:
+    return issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__")
+
+
+def _held(verb: str, given: Any, number: int) -> tuple[type[BaseModel] | None, Mapping[str, Any], tuple[str, ...]]:
+    if isinstance(given, BaseModel):
+        held = vars(given)
+        return type(given), held, tuple(name for name in fields_of(type(given)) if name in held)
+    if isinstance(given, Mapping):
+        return None, given, tuple(sorted(given, key=str))
+    raise DeclarationError(
+        f"{verb}, row {number}: a row is a Pydantic model or a mapping, not {type(given).__name__}; add_all() objects."
+    )
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[list[Any]]:
+    many: Any = GenericAlias(list, (schema,))
+    return TypeAdapter(many)
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda held: tuple(held[name] for name in names)
+
+
+def _by_absence(
+    rows: Values, numbers: Sequence[int], absent: list[int]
+) -> dict[frozenset[int], tuple[Values, list[int]]]:
+    """Return the rows without the values that are None in these places, those together that lack the same ones."""
+    found: dict[frozenset[int], tuple[Values, list[int]]] = {}
+    for number, row in zip(numbers, rows, strict=True):
+        gone = frozenset(place for place in absent if row[place] is None)
+        kept, kept_numbers = found.setdefault(gone, ([], []))
+        kept.append(tuple(value for place, value in enumerate(row) if place not in gone))
+        kept_numbers.append(number)
+    return found

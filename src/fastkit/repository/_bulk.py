@@ -1,0 +1,246 @@
+"""Bulk work, as a value: statements are built here and run on any SQLAlchemy session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, class_mapper
+
+from fastkit.database import CopyFault, all_or_nothing, dialect_of, sent, show_written
+from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
+from fastkit.repository._batches import Batch, Batches, Rows
+from fastkit.repository._copying import check_copy, copied
+from fastkit.repository._locks import RowLock
+from fastkit.repository._row_values import RowValues, is_sql, row_values_of
+from fastkit.repository._selection import checked, selection_of
+from fastkit.repository._upsert import ANOTHER_KEY, Names, Upsert, next_version
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class BulkWrites(Generic[M]):
+    """
+    What is written without objects of a mapped class; immutable.
+
+    Each method takes a sync session: an async repository runs the same method inside `AsyncSession.run_sync`.
+
+    Attributes:
+        model: The mapped class.
+    """
+
+    model: type[M]
+
+    @property
+    def _values(self) -> RowValues:
+        model: Any = self.model
+        return row_values_of(model)
+
+    # -- rows
+
+    def insert(
+        self, session: Session, rows: Rows, *, validate: type[BaseModel] | None = None, copy: bool = False
+    ) -> int:
+        """Insert many rows, and return how many."""
+        values = self._values
+        values.refuse_unheard("before_insert", "after_insert", verb="bulk.insert()", instead="use add_all()")
+        if copy and (name := dialect_of(session, self.model).name) != "postgresql":
+            raise DeclarationError(f"bulk.insert(copy=True): COPY is PostgreSQL's, and this is {name}; leave it out.")
+        send = self._copy if copy else self._insert
+        return self._sent(session, Batches(values, "bulk.insert()", validate), rows, partial(send, session))
+
+    def _insert(self, session: Session, batch: Batch) -> None:
+        self._execute(session, insert(self._values.table), batch)
+
+    def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
+        bind: Any = {"mapper": class_mapper(self.model)}
+        session.execute(statement, batch.parameters, bind_arguments=bind)
+
+    def _copy(self, session: Session, batch: Batch) -> None:
+        if not batch.columns:
+            self._insert(session, batch)
+            return
+        fault, values = CopyFault(), self._values
+        check_copy(values, batch, dialect_of(session, self.model))
+        with _numbered(fault, batch):
+            work = partial(copied, values=values, batch=batch, fault=fault)
+            sent(session, self.model, f"COPY {values.table.name}", work)
+
+    def _sent(self, session: Session, batches: Batches, rows: Rows, send: Callable[[Batch], None]) -> int:
+        number = 0
+        with all_or_nothing(session):
+            for chunk in batches.of(rows):
+                for batch in chunk:
+                    send(batch)
+                    number += len(batch.rows)
+        return number
+
+    def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> int:
+        """Insert rows, or change those that are there, and return how many were given."""
+        upsert = self._upsert(match, change)
+        number = self._sent(
+            session, Batches(self._values, "bulk.upsert()"), rows, partial(self._upserted, session, upsert, {})
+        )
+        show_written(session, self.model)
+        return number
+
+    def upsert_one(self, session: Session, row: BaseModel | Mapping[str, Any], match: Names, change: Names | None) -> M:
+        """Insert a row, or change the one that is there, and return its object."""
+        upsert, found = self._upsert(match, change), list[Any]()
+
+        def send(batch: Batch) -> None:
+            found[:] = [(column, batch.values_of(column)[0]) for column in upsert.match if column in batch.columns]
+            if any(value is None for _, value in found):
+                raise DeclarationError("bulk.upsert_one(): None is equal to nothing, so it tells no row by match=.")
+            self._upserted(session, upsert, {}, batch)
+
+        self._sent(session, Batches(self._values, "bulk.upsert_one()"), [row], send)
+        model: Any = self.model
+        mapper = class_mapper(model)
+        where = [mapper.get_property_by_column(column).class_attribute == value for column, value in found]
+        read: M = selection_of(model).for_update(RowLock()).one(session, *where)
+        return read
+
+    def _upsert(self, match: Names, change: Names | None) -> Upsert:
+        listeners = ("before_insert", "after_insert", "before_update", "after_update")
+        self._values.refuse_unheard(*listeners, verb="bulk.upsert()", instead="use objects")
+        return Upsert.of(self._values, match, change)
+
+    def _upserted(self, session: Session, upsert: Upsert, seen: dict[Any, int], batch: Batch) -> None:
+        ordered = _in_order(batch, _keys(upsert, batch, seen, dialect_of(session, self.model)))
+        *before, statement = upsert.statements(batch, dialect_of(session, self.model))
+        bind: Any = {"mapper": class_mapper(self.model)}
+        for each in before:
+            session.execute(each, bind_arguments=bind)
+        try:
+            self._execute(session, statement, ordered)
+        except DBAPIError as error:
+            if getattr(error.orig, "args", ())[:1] != (ANOTHER_KEY,):
+                raise
+            raise self._other_key(upsert) from error
+
+    def _other_key(self, upsert: Upsert) -> UniqueError:
+        names = " and ".join(column.name for column in upsert.match)
+        table = upsert.values.table.name
+        return UniqueError(
+            f"Another {table} exists already that is the same by something else than {names}.", table=table
+        )
+
+    # -- criteria
+
+    def update(
+        self, session: Session, values: Mapping[str, Any], where: tuple[ColumnElement[bool], ...], *, everything: bool
+    ) -> int:
+        """Change all rows that match, and return how many matched."""
+        row = self._values
+        row.refuse_unheard("before_update", "after_update", verb="bulk.update()", instead="change objects")
+        news = self._news(values)
+        if row.version is not None and row.version not in news:
+            news[row.version] = next_version(row)
+        statement = update(self.model).values({_attribute(row, column): value for column, value in news.items()})
+        return self._by_criteria(session, statement, where, "bulk.update()", everything=everything)
+
+    def delete(self, session: Session, where: tuple[ColumnElement[bool], ...], *, everything: bool) -> int:
+        """Delete all rows that match, and return how many."""
+        listeners = ("before_delete", "after_delete")
+        self._values.refuse_unheard(*listeners, verb="bulk.delete()", instead="delete objects", validated=False)
+        return self._by_criteria(session, delete(self.model), where, "bulk.delete()", everything=everything)
+
+    def _news(self, values: Mapping[str, Any]) -> dict[Any, Any]:
+        row, news = self._values, dict[Any, Any]()
+        for name, value in values.items():
+            column = row.column(name, "bulk.update()")
+            if column.primary_key or column is row.kind:
+                raise DeclarationError(
+                    f"bulk.update(): {self.model.__name__}.{name} tells which row it is, so it cannot change."
+                )
+            if is_sql(value):
+                self._refuse_strangers(value, f"bulk.update(), {name}")
+            news[column] = value
+        if not news:
+            raise DeclarationError("bulk.update({}): no value is given, so nothing would change.")
+        return news
+
+    def _by_criteria(
+        self,
+        session: Session,
+        statement: Update | Delete,
+        where: tuple[ColumnElement[bool], ...],
+        verb: str,
+        *,
+        everything: bool,
+    ) -> int:
+        if bool(where) is everything:
+            raise DeclarationError(
+                f"{verb}: {'criteria and everything=True contradict each other' if where else 'no criteria'}. "
+                "Name which rows, as in Book.stock == 0, or say everything=True and no criteria."
+            )
+        for criterion in checked(where):
+            self._refuse_strangers(criterion, verb)
+        with all_or_nothing(session):
+            options = {"synchronize_session": False}  # what Python makes of a criterion is not what the database does
+            number: int = session.execute(statement.where(*where), execution_options=options).rowcount  # type: ignore[attr-defined]
+            show_written(session, self.model)
+        return number
+
+    def _refuse_strangers(self, expression: Any, where: str) -> None:
+        """Refuse an expression about other rows than those that are written, each of which would meet all of those."""
+        mapper = class_mapper(self.model)
+        strange = [each for each in select(expression).get_final_froms() if not mapper.selectable.is_derived_from(each)]
+        if strange:
+            raise DeclarationError(
+                f"{where}: an expression is about {strange[0]}, and the rows are those of {self.model.__name__}. "
+                "Ask for related rows by Book.author.has(...) or by a subquery, Book.author_id.in_(select(...))."
+            )
+
+
+def _attribute(row: RowValues, column: Any) -> Any:
+    return row.mapper.get_property_by_column(column).class_attribute
+
+
+def _keys(upsert: Upsert, batch: Batch, seen: dict[Any, int], dialect: Any) -> Sequence[tuple[Any, ...]]:
+    """Return what tells each row, if no two rows are told by the same."""
+    missing = [column for column in upsert.match if column not in batch.columns]
+    if missing:
+        name = _attribute(upsert.values, missing[0]).key
+        raise DeclarationError(f"bulk.upsert(), row {batch.numbers[0]}: {name!r} is in match=, and not given.")
+    found = list(zip(*(_stored(batch, column, dialect) for column in upsert.match), strict=True))
+    for key, number in zip(found, batch.numbers, strict=True):
+        if None not in key and seen.setdefault(key, number) != number:
+            raise DeclarationError(
+                f"bulk.upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
+            )
+    return found
+
+
+def _stored(batch: Batch, column: Any, dialect: Any) -> list[Any]:
+    """Return the values of a column as they are stored, in which two that Python tells apart may be the same."""
+    convert = column.type.dialect_impl(dialect).bind_processor(dialect)
+    values = batch.values_of(column)
+    return values if convert is None else [convert(value) for value in values]
+
+
+def _in_order(batch: Batch, keys: Sequence[tuple[Any, ...]]) -> Batch:
+    """Return the rows in the order of what tells them, so that two writers lock them in the same order."""
+    try:
+        return batch.taken(sorted(range(len(keys)), key=keys.__getitem__))
+    except TypeError:  # values that have no order, None among them
+        return batch
+
+
+@contextmanager
+def _numbered(fault: CopyFault, batch: Batch) -> Generator[None]:
+    """Let an error about a row tell its number."""
+    try:
+        yield
+    except (ConstraintError, InvalidValueError) as error:
+        if fault.row is not None and fault.row < len(batch.numbers):
+            error.args = (f"{error.args[0]} It is row {batch.numbers[fault.row]}.", *error.args[1:])
+        raise

@@ -1,0 +1,422 @@
+"""`bulk.insert`, with and without COPY: many rows in, few statements, and nothing half-written."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from conftest import World
+from pydantic import BaseModel
+from repository.bulk_models import (
+    NOON,
+    BookIn,
+    Elsewhere,
+    Hue,
+    Leaf,
+    Stamped,
+    Stock,
+    Thing,
+    Truck,
+    Vehicle,
+    kinds,
+    of,
+    row,
+)
+from repository.scenes import ON_SQLITE, recorded, rival_engine, sync_session
+from servers import DRIVERS
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateSchema, DropSchema
+
+from bookshop.models import Author, Base, Book
+from fastkit.errors import (
+    DeclarationError,
+    FastkitError,
+    ForeignKeyError,
+    InvalidValueError,
+    NotNullError,
+    OutsideBlockError,
+    ReadOnlyError,
+    TransactionDoomedError,
+    UniqueError,
+)
+from fastkit.repository import Repository
+
+pytestmark = pytest.mark.anyio
+__all__ = ["kinds"]
+
+POSTGRESQL = [driver for driver in DRIVERS if driver.server == "PostgreSQL"]
+ON_POSTGRESQL = pytest.mark.parametrize("driver", POSTGRESQL, indirect=True, ids=lambda driver: driver.id)
+
+
+@pytest.fixture(params=["statements", "copy"])
+def copy(request: pytest.FixtureRequest, world: World) -> bool:
+    """Return both ways where there are two."""
+    if request.param == "copy" and world.server != "PostgreSQL":
+        pytest.skip("COPY is PostgreSQL's")
+    return bool(request.param == "copy")
+
+
+async def stored(world: World) -> int:
+    """Return how many books are stored."""
+    async with world.shop() as shop:
+        return await shop.books.count()
+
+
+class TestInsert:
+    """What goes in."""
+
+    @pytest.mark.parametrize("form", ["mappings", "models", "generator", "mixed"])
+    async def test_rows(self, stocked: World, copy: bool, form: str) -> None:
+        """Any iterable of models and mappings, in one statement for each form."""
+        rows: Any = [row(number) for number in range(100)]
+        models = [BookIn(**each) for each in rows]
+        given = {"mappings": rows, "models": models, "generator": iter(rows), "mixed": [*models[:50], *rows[50:]]}
+        async with stocked.shop() as shop:
+            with recorded(stocked) as sent:
+                number = await shop.books.bulk.insert(given[form], copy=copy)
+            await shop.commit()
+        async with stocked.shop() as shop:
+            found = await shop.books.order_by(Book.id).all(Book.sku.like("s%"), Book.id > 2)
+
+        assert number == 100
+        assert len(sent) <= (1 if copy else 2 if form == "mixed" else 1)
+        assert sorted((each.sku, each.title, each.price) for each in found) == sorted(
+            (each["sku"], each["title"], Decimal(10)) for each in rows
+        )
+
+    async def test_same_as_an_added_object(self, kinds: World, copy: bool) -> None:
+        """Defaults, types and versions are those of a flush."""
+        given: dict[str, Any] = {"hue": None, "price": None, "data": {"a": [1]}, "shout": "LOUD"}
+        names = ["label", "order", "shout", "hue", "data", "made_at", "price", "tick", "told", "version"]
+        async with kinds.shop() as shop:
+            things = of(shop, Thing)
+            things.add(Thing(label="one", **given))
+            assert await things.bulk.insert([{"label": "two", **given}, {"label": "three"}], copy=copy) == 2
+            await shop.commit()
+        async with kinds.shop() as shop:
+            found = {each.label: each for each in await of(shop, Thing).all()}
+            one, two, three = ([getattr(found[label], name) for name in names[2:]] for label in ("one", "two", "three"))
+
+        assert one == two == ["LOUD", Hue.RED, {"a": [1]}, NOON, Decimal("2.50"), None, None, 1]
+        assert three == ["QUIET", Hue.RED, {}, NOON, Decimal("2.50"), None, None, 1]
+        assert [found[label].order for label in ("one", "two", "three")] == ["ONE", "TWO", "THREE"]
+        assert isinstance(found["two"].id, uuid.UUID)
+
+    async def test_given_values_of_all_kinds(self, kinds: World, copy: bool) -> None:
+        """Types convert what is given, of models as well."""
+
+        class Nested(BaseModel):
+            size: int
+
+        class ThingIn(BaseModel):
+            id: uuid.UUID
+            label: str
+            order: str
+            hue: Hue
+            data: list[Nested]
+            price: Decimal
+
+        key = uuid.uuid4()
+        given = ThingIn(
+            id=key, label="a\tb\\n", order="100%", hue=Hue.BLUE, data=[Nested(size=1)], price=Decimal("1.25")
+        )
+        async with kinds.shop() as shop:
+            await of(shop, Thing).bulk.insert([given], copy=copy)
+            found = await of(shop, Thing).get_one(key)
+            await shop.rollback()
+
+        assert (found.label, found.order, found.hue) == ("a\tb\\n", "100%", Hue.BLUE)
+        assert (found.data, found.price) == ([{"size": 1}], Decimal("1.25"))
+
+    async def test_rows_that_name_different_columns(self, kinds: World, copy: bool) -> None:
+        """Ten thousand rows that take turns are a few statements."""
+        rows = [{"place": n, "part": "p", **({"code": "c", "shelf": n} if n % 2 else {})} for n in range(10_000)]
+        rows[7]["pieces"] = None
+        async with kinds.shop() as shop:
+            with recorded(kinds) as sent:
+                number = await of(shop, Stock).bulk.insert(rows, copy=copy)
+            assert await of(shop, Stock).count(Stock.code == "c") == 5000
+            assert await of(shop, Stock).count(Stock.pieces == 0) == number == 10_000
+            await shop.rollback()
+
+        assert len({statement[:300] for statement in sent}) <= 3
+
+    async def test_chunks_of_a_generator(self, stocked: World, copy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is read as it is sent, and not before."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 10)
+        seen: list[int] = []
+
+        def rows(writes: Any) -> Iterator[Any]:
+            for number in range(25):
+                seen.append(sum(writes().values()))
+                yield row(number)
+
+        async with stocked.shop() as shop:
+            transaction: Any = sync_session(shop)
+            number = await shop.books.bulk.insert(rows(lambda: transaction.open_transaction.writes), copy=copy)
+            assert (await shop.books.count(), number) == (27, 25)
+            await shop.rollback()
+
+        assert (seen[9], seen[10], seen[20]) == (0, 1, 2)
+
+    @ON_SQLITE
+    async def test_constant_memory(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Forty thousand rows take no more of it than the chunks do."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 500)
+        async with stocked.shop() as shop:
+            await shop.books.bulk.insert([row(-1)])
+            tracemalloc.start()
+            await shop.books.bulk.insert(row(number) for number in range(40_000))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            await shop.rollback()
+
+        assert peak < 8_000_000
+
+    async def test_a_class_of_a_table_of_several(self, kinds: World, copy: bool) -> None:
+        """What tells the classes apart is written, and cannot be given otherwise."""
+        async with kinds.shop() as shop:
+            await of(shop, Truck).bulk.insert([{"load": 1}, {"load": 2, "kind": "truck"}, {}], copy=copy)
+            with pytest.raises(DeclarationError, match=r"row 2: Vehicle\.kind tells the class"):
+                await of(shop, Vehicle).bulk.insert([{"kind": "vehicle"}, {"kind": "truck"}], copy=copy)
+            found = await of(shop, Truck).all()
+            await shop.rollback()
+
+        assert sorted(each.load or 0 for each in found) == [0, 1, 2]
+
+    async def test_nothing(self, kinds: World, copy: bool) -> None:
+        """No rows are no statement; rows of nothing are rows of defaults."""
+        async with kinds.shop() as shop:
+            with recorded(kinds) as sent:
+                assert await of(shop, Vehicle).bulk.insert([], copy=copy) == 0
+            assert sent == []
+            assert await of(shop, Vehicle).bulk.insert([{}, {}, {}], copy=copy) == 3
+            assert await of(shop, Vehicle).count() == 3
+            await shop.rollback()
+
+    async def test_what_is_pending_goes_first(self, world: World, copy: bool) -> None:
+        """A row may refer to an object that was added before."""
+        async with world.shop() as shop:
+            shop.authors.add(Author(id=1, name="Jane Austen"))
+            await shop.books.bulk.insert([row(1)], copy=copy)
+            await shop.commit()
+
+        assert await stored(world) == 1
+
+    async def test_validated_rows(self, stocked: World, copy: bool) -> None:
+        """What is stored is what the model made of it."""
+        async with stocked.shop() as shop:
+            await shop.books.bulk.insert([{"sku": "v", "title": "v", "stock": "7"}], validate=BookIn, copy=copy)
+            found = await shop.books.one(Book.sku == "v")
+            await shop.rollback()
+
+        assert (found.stock, found.year) == (7, 1815)
+
+
+class TestRefused:
+    """What does not go in, and that nothing of it does."""
+
+    async def test_a_row_that_is_not_valid(self, stocked: World, copy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error tells its number and its field, no value, and nothing is stored."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 3)
+        rows = [row(number) for number in range(7)]
+        rows[5]["stock"] = "secret"
+        with pytest.raises(InvalidValueError, match=r"^Row 6 does not fit BookIn: stock \(int_parsing\)\.$") as caught:
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert(rows, validate=BookIn, copy=copy)
+
+        assert caught.value.columns == ("stock",)
+        assert caught.value.__cause__ is None
+        assert await stored(stocked) == 2
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"titel": "x"}, r"row 3: Book has no attribute 'titel'; did you mean 'title'"),
+            ({"author": 1}, r"row 3: Book\.author is a relationship: give its foreign key \(author_id\)"),
+            ({"title": func.lower("X")}, r"row 3: 'title' is a SQL expression"),
+            (("title", "x"), r"row 3: a row is a Pydantic model or a mapping, not tuple"),
+        ],
+    )
+    @ON_SQLITE
+    async def test_bad_rows(self, stocked: World, given: Any, message: str) -> None:
+        """The message names the row."""
+        third = {**row(3), **given} if isinstance(given, dict) else given
+        async with stocked.shop() as shop:
+            with pytest.raises(DeclarationError, match=message):
+                await shop.books.bulk.insert([row(1), row(2), third])
+            await shop.commit()  # nothing was sent
+
+        assert await stored(stocked) == 2
+
+    @ON_SQLITE
+    async def test_a_later_chunk(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was sent before cannot be committed, however the error is swallowed."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
+        with pytest.raises(TransactionDoomedError):
+            async with stocked.shop() as shop:
+                with pytest.raises(DeclarationError, match="row 3"):
+                    await shop.books.bulk.insert([row(1), row(2), {"titel": "x"}])
+                await shop.commit()
+
+        assert await stored(stocked) == 2
+
+    @ON_SQLITE
+    async def test_no_rows_at_all(self, stocked: World) -> None:
+        """One row is not many."""
+        async with stocked.shop() as shop:
+            for given in (row(1), BookIn(**row(1)), "rows", 7):
+                with pytest.raises(DeclarationError, match="takes many rows"):
+                    await shop.books.bulk.insert(given)
+
+    async def test_where_nothing_is_written(self, stocked: World, copy: bool) -> None:
+        """Outside of a block, and in one that only reads; the rows are not even looked at."""
+        rows = iter([row(1)])
+        async with stocked.serving() as shop:
+            with pytest.raises(OutsideBlockError):
+                await shop.books.bulk.insert(rows, copy=copy)
+            async with shop.block(read_only=True):
+                with pytest.raises(ReadOnlyError):
+                    await shop.books.bulk.insert(rows, copy=copy)
+
+        assert len(list(rows)) == 1
+
+    async def test_constraints(self, stocked: World, copy: bool) -> None:
+        """They have the errors that they have everywhere."""
+        for bad, kind in (
+            ({"sku": "s1"}, UniqueError),
+            ({"author_id": 99}, ForeignKeyError),
+            ({"title": None}, NotNullError),
+        ):
+            rows = [row(1), {**row(2), **bad}]
+            with pytest.raises(kind) as caught:
+                async with stocked.shop() as shop:
+                    await shop.books.bulk.insert(rows, copy=copy)
+            found: Any = caught.value
+            assert kind is not UniqueError or (found.table, found.columns) == ("book", ("sku",))
+            if kind is UniqueError and stocked.server == "PostgreSQL":
+                assert found.constraint == "uq_book_sku"
+
+        assert await stored(stocked) == 2
+
+    async def test_it_counts_as_a_write(self, stocked: World, copy: bool) -> None:
+        """A block that ends without a commit says what was lost."""
+        with pytest.raises(FastkitError, match=r"(COPY|INSERT) book"):
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert([row(1)], copy=copy)
+
+
+@ON_POSTGRESQL
+class TestCopy:
+    """What is different with COPY."""
+
+    @pytest.mark.parametrize("bad", [{"year": "x"}, {"year": 2**40}, {"title": "x" * 201}, {"sku": "s5"}])
+    async def test_a_bad_row_of_many(self, stocked: World, bad: dict[str, Any]) -> None:
+        """The error tells its number, and nothing is stored."""
+        rows = [row(number) for number in range(1, 9001)]
+        rows[6999] |= bad
+        with pytest.raises((InvalidValueError, UniqueError), match="row 7000") as caught:
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert(rows, copy=True)
+
+        assert "x" * 201 not in str(caught.value)
+        assert await stored(stocked) == 2
+
+    async def test_a_type_that_refuses_a_value(self, kinds: World) -> None:
+        """The processor of a type is code of the app: its error is about the row."""
+        rows = [{"label": str(n), "made_at": NOON if n != 4 else NOON.replace(tzinfo=None)} for n in range(1, 9)]
+        with pytest.raises(InvalidValueError, match="row 4"):
+            async with kinds.shop() as shop:
+                await of(shop, Thing).bulk.insert(rows, copy=True)
+
+    async def test_a_fault_can_be_undone_by_a_savepoint(self, stocked: World) -> None:
+        """The block is doomed, as by any error of a statement, and a savepoint is the part that may fail alone."""
+        async with stocked.shop() as shop:
+            with pytest.raises(UniqueError):
+                async with shop.savepoint():
+                    await shop.books.bulk.insert([row(1), row(1)], copy=True)
+            await shop.books.bulk.insert([row(2)], copy=True)
+            await shop.commit()
+        with pytest.raises(TransactionDoomedError):
+            async with stocked.shop() as shop:
+                with pytest.raises(UniqueError):
+                    await shop.books.bulk.insert([row(3), row(3)], copy=True)
+                await shop.commit()
+
+        assert await stored(stocked) == 3
+
+    async def test_a_default_that_is_sql(self, kinds: World) -> None:
+        """COPY has no place for it; given, the column is one like the others."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match=r"default of blk_stamped\.name is SQL"):
+                await of(shop, Stamped).bulk.insert([{"id": 1}], copy=True)
+        async with kinds.shop() as shop:
+            await of(shop, Stamped).bulk.insert([{"id": 1, "name": "y"}], copy=True)
+            await shop.rollback()
+
+    async def test_another_schema(self, stocked: World) -> None:
+        """Names of all kinds are quoted."""
+        engine = rival_engine(stocked)
+        with engine.begin() as connection:
+            connection.execute(CreateSchema('odd "Schema"'))
+            Elsewhere.metadata.create_all(connection)
+        async with stocked.shop() as shop:
+            assert await of(shop, Leaf).bulk.insert([{"name": "a"}, {"name": None}], copy=True) == 2
+            assert sorted(str(each.name) for each in await of(shop, Leaf).all()) == ["None", "a"]
+            await shop.rollback()
+        with engine.begin() as connection:
+            connection.execute(DropSchema('odd "Schema"', cascade=True))
+        engine.dispose()
+
+    async def test_cancelled(self, stocked: World) -> None:
+        """The pool can be used afterwards, and nothing is stored."""
+        if not stocked.driver.is_async:
+            pytest.skip("only tasks are cancelled")
+
+        async def work() -> None:
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert((row(number) for number in range(200_000)), copy=True)
+                await shop.commit()
+
+        for delay in (0.0, 0.01, 0.05, 0.2):
+            task = asyncio.create_task(work())
+            await asyncio.sleep(delay)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await stored(stocked) == 2
+
+        assert stocked.checked_out == 0
+
+
+async def test_copy_elsewhere(stocked: World) -> None:
+    """Other databases say that they have none."""
+    if stocked.server == "PostgreSQL":
+        pytest.skip("it has COPY")
+    async with stocked.shop() as shop:
+        with pytest.raises(DeclarationError, match="COPY is PostgreSQL's"):
+            await shop.books.bulk.insert([row(1)], copy=True)
+
+
+def test_a_plain_session() -> None:
+    """No unit of work is needed."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        books = Repository(session, Book)
+        session.add(Author(id=1, name="Jane Austen"))
+        assert books.bulk.insert([row(1), row(2)]) == 2
+        loaded = books.one(Book.sku == "s1")
+        assert books.bulk.update({"stock": Book.stock + 1}, Book.sku == "s1") == 1
+        assert loaded.stock == 6
+        assert books.bulk.upsert_one(row(1, stock=9), match="sku") is loaded
+        assert books.bulk.delete(everything=True) == 2
+        assert loaded not in session
+        assert session.scalar(select(func.count()).select_from(Book)) == 0
+    engine.dispose()

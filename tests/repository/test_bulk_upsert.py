@@ -1,0 +1,293 @@
+"""`bulk.upsert`: insert, or change what is there; right under a race, and never another row than the one meant."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import World
+from repository.bulk_models import Hue, Seat, Stock, Thing, Truck, kinds, of, row
+from repository.scenes import ON_SQLITE, recorded, rival
+from servers import DRIVERS
+from sqlalchemy import insert
+
+from bookshop.models import Book
+from fastkit.database import Retry
+from fastkit.errors import DeclarationError, OutsideBlockError, TransactionDoomedError, UniqueError
+
+pytestmark = pytest.mark.anyio
+__all__ = ["kinds"]
+
+ON_SERVERS = pytest.mark.parametrize(
+    "driver", [each for each in DRIVERS if each.server != "SQLite"], indirect=True, ids=lambda driver: driver.id
+)
+
+
+class TestUpsert:
+    """What is there changes, what is not is inserted."""
+
+    @pytest.mark.parametrize("match", ["sku", Book.sku, ["sku"], [Book.sku]])
+    async def test_some_of_each(self, stocked: World, match: Any) -> None:
+        """All that is given changes, but for the key."""
+        async with stocked.shop() as shop:
+            await shop.books.bulk.insert([row(1), row(2)])
+            loaded = await shop.books.one(Book.sku == "s1")
+            with recorded(stocked) as sent:
+                number = await shop.books.bulk.upsert((row(n, stock=50 + n) for n in (3, 1)), match=match)
+            await shop.commit()
+        async with stocked.shop() as shop:
+            found = {each.sku: each.stock for each in await shop.books.all(Book.sku.like("s_"))}
+
+        assert number == 2
+        assert found == {"s1": 51, "s2": 5, "s3": 53}
+        assert loaded.stock == 51
+        assert [statement.split()[0] for statement in sent] == ["INSERT", "SELECT"]
+
+    async def test_what_may_change(self, stocked: World) -> None:
+        """Only what is named; nothing, if nothing is named."""
+        async with stocked.shop() as shop:
+            await shop.books.bulk.insert([row(1)])
+            for change, expected in (([], (5, 1815)), (Book.stock, (50, 1815)), (["stock", "year"], (50, 2000))):
+                await shop.books.bulk.upsert([row(1, stock=50, year=2000)], match="sku", set=change)
+                found = await shop.books.one(Book.sku == "s1")
+                assert (found.stock, found.year) == expected
+            await shop.books.bulk.upsert([row(2)], match="sku", set=[])
+            assert await shop.books.exists(Book.sku == "s2")
+            await shop.rollback()
+
+    async def test_versions_types_and_what_a_change_writes(self, kinds: World) -> None:
+        """As with objects; a new row has version 1 and none of what a change writes."""
+        async with kinds.shop() as shop:
+            things = of(shop, Thing)
+            await things.bulk.upsert([{"label": "a", "shout": "X"}, {"label": "b"}], match=Thing.label)
+            old = await things.one(Thing.label == "a")
+            key = old.id
+            assert (old.version, old.tick, old.told) == (1, None, None)
+            given = [{"label": "a", "hue": Hue.BLUE, "data": [1]}, {"label": "c", "hue": Hue.BLUE, "data": [2]}]
+            await things.bulk.upsert(given, match=Thing.label)
+            new = await things.one(Thing.label == "c")
+            assert (old.id, old.version, old.hue, old.data, old.shout) == (key, 2, Hue.BLUE, [1], "X")
+            assert isinstance(old.tick, int)
+            assert old.told == "changed"
+            assert (new.version, new.hue, new.data, new.tick, new.told) == (1, Hue.BLUE, [2], None, None)
+            await things.bulk.upsert([{"label": "a"}], match=Thing.label)
+            assert old.version == 2  # nothing is given that could change
+            await shop.rollback()
+
+    @pytest.mark.parametrize("match", [["place", "part"], ["part", "place"], ["code", "shelf"], ["label"]])
+    async def test_keys_of_all_kinds(self, kinds: World, match: list[str]) -> None:
+        """The primary key, a unique constraint and a unique index, in any order."""
+        first = {"place": 1, "part": "a", "code": "c", "shelf": 2, "label": "l", "pieces": 1}
+        async with kinds.shop() as shop:
+            for pieces in (1, 2, 3):
+                await of(shop, Stock).bulk.upsert([{**first, "pieces": pieces}], match=match)
+            assert [each.pieces for each in await of(shop, Stock).all()] == [3]
+            await shop.rollback()
+
+    async def test_null_is_equal_to_nothing(self, kinds: World) -> None:
+        """Rows that are told by NULL are new ones."""
+        async with kinds.shop() as shop:
+            rows = [{"place": n, "part": "a", "label": None} for n in (1, 2)]
+            assert await of(shop, Stock).bulk.upsert(rows, match="label") == 2
+            assert await of(shop, Stock).count() == 2
+            with pytest.raises(DeclarationError, match="None is equal to nothing"):
+                await of(shop, Stock).bulk.upsert_one({"place": 3, "part": "a", "label": None}, match="label")
+            await shop.rollback()
+
+    async def test_one_and_its_object(self, stocked: World) -> None:
+        """The object that is loaded, if one is."""
+        async with stocked.shop() as shop:
+            new = await shop.books.bulk.upsert_one(row(1), match="sku")
+            same = await shop.books.bulk.upsert_one(row(1, stock=9), match="sku", set="stock")
+            assert new is same
+            assert (new.stock, new.title) == (9, "t1")
+            new.title = "changed"
+            await shop.commit()
+        async with stocked.shop() as shop:
+            assert (await shop.books.one(Book.sku == "s1")).title == "changed"
+
+    async def test_one_that_somebody_else_inserted(self, stocked: World) -> None:
+        """It is found although the block began before, and although nothing of it changes."""
+        if stocked.server == "SQLite":
+            pytest.skip("one writer at a time")
+        async with stocked.shop() as shop:
+            assert await shop.books.count() == 2
+            with rival(stocked) as other:
+                other.execute(insert(Book.__table__), row(1))
+                other.commit()
+            for change in (None, [], ["stock"]):
+                assert (await shop.books.bulk.upsert_one(row(1), match="sku", set=change)).title == "t1"
+            await shop.rollback()
+
+    async def test_many_chunks(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Twice the same rows are stored once."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 100)
+        async with stocked.shop() as shop:
+            for stock in (1, 2):
+                assert await shop.books.bulk.upsert((row(n, stock=stock) for n in range(1000)), match="sku") == 1000
+            assert await shop.books.count(Book.stock == 2) == 1000
+            await shop.rollback()
+
+
+class TestAnotherKey:
+    """A row that is the same as another one by something else than what it is told by."""
+
+    @pytest.mark.parametrize("number", [1, 3])
+    async def test_is_an_error(self, stocked: World, number: int) -> None:
+        """MariaDB would change that other row in silence."""
+        async with stocked.shop() as shop:
+            await shop.books.bulk.insert([row(1)])
+            await shop.commit()
+        rows = [row(9, title="t1", stock=99), *(row(n) for n in range(20, 20 + number - 1))]
+        with pytest.raises(UniqueError) as caught:
+            async with stocked.shop() as shop:
+                await shop.books.bulk.upsert(rows, match="sku")
+        async with stocked.shop() as shop:
+            assert (await shop.books.one(Book.sku == "s1")).stock == 5
+            assert await shop.books.count() == 3
+
+        assert caught.value.table == "book"
+
+    async def test_by_the_primary_key(self, stocked: World) -> None:
+        """Either way round."""
+        for given, match in ((row(1, id=1), "sku"), (row(1, id=77, sku="sku-Emma"), "id")):
+            for change in (None, []):
+                with pytest.raises(UniqueError):
+                    async with stocked.shop() as shop:
+                        await shop.books.bulk.upsert([given], match=match, set=change)
+
+
+class TestRefused:
+    """What can never work."""
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"match": "title"}, r"no unique constraint of book is about \(title\).*\(id\).*\(sku\)"),
+            ({"match": []}, r"no unique constraint"),
+            ({"match": ["sku", "title"]}, r"no unique constraint of book is about \(sku, title\)"),
+            ({"match": "skuu"}, r"match=...\): Book has no attribute 'skuu'; did you mean 'sku'"),
+            ({"match": Stock.label}, r"Stock\.label is not an attribute of Book"),
+            ({"match": "sku", "set": "stok"}, r"set=...\): Book has no attribute 'stok'"),
+            ({"match": "sku", "set": ["sku"]}, r"sku tells which row it is"),
+            ({"match": "sku", "set": ["id"]}, r"id tells which row it is"),
+            ({"match": "id"}, r"row 1: 'id' is in match=, and not given"),
+        ],
+    )
+    @ON_SQLITE
+    async def test_declarations(self, stocked: World, options: dict[str, Any], message: str) -> None:
+        """The message says what to write instead."""
+        async with stocked.shop() as shop:
+            with recorded(stocked) as sent, pytest.raises(DeclarationError, match=message):
+                await shop.books.bulk.upsert([row(1)], **options)
+            await shop.commit()
+
+        assert sent == []
+
+    @ON_SQLITE
+    async def test_what_is_not_always_unique(self, stocked: World) -> None:
+        """Some rows only, an expression, or not before the commit."""
+        async with stocked.shop() as shop:
+            for match in ("number", "name"):
+                with pytest.raises(DeclarationError, match=r"can be told by: \(id\)\."):
+                    await of(shop, Seat).bulk.upsert([{"number": 1, "name": "x"}], match=match)
+            with pytest.raises(DeclarationError, match="Truck shares its table"):
+                await of(shop, Truck).bulk.upsert([{"id": 1}], match="id")
+
+    async def test_the_same_row_twice(self, stocked: World) -> None:
+        """Both numbers are told, before anything is sent."""
+        async with stocked.shop() as shop:
+            with recorded(stocked) as sent, pytest.raises(DeclarationError, match="rows 2 and 4 are the same"):
+                await shop.books.bulk.upsert([row(1), row(2), row(3), row(2)], match="sku")
+            await shop.commit()
+
+        assert sent == []
+
+    @ON_SQLITE
+    async def test_the_same_row_in_a_later_chunk(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was sent before cannot be committed."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
+        with pytest.raises(TransactionDoomedError):
+            async with stocked.shop() as shop:
+                with pytest.raises(DeclarationError, match="rows 1 and 3 are the same"):
+                    await shop.books.bulk.upsert([row(1), row(2), row(1)], match="sku")
+                await shop.commit()
+
+    async def test_the_same_as_it_is_stored(self, kinds: World) -> None:
+        """What a type makes the same is the same."""
+        async with kinds.shop() as shop:
+            rows = [{"label": "a", "id": "0" * 32}, {"label": "b", "id": "0" * 32}]
+            with pytest.raises(DeclarationError, match="rows 1 and 2"):
+                await of(shop, Thing).bulk.upsert([{**each, "id": uuid.UUID(each["id"])} for each in rows], match="id")
+
+    @ON_SQLITE
+    async def test_outside_of_a_block(self, stocked: World) -> None:
+        """As for any write."""
+        async with stocked.serving() as shop:
+            with pytest.raises(OutsideBlockError):
+                await shop.books.bulk.upsert([row(1)], match="sku")
+
+
+@ON_SERVERS
+async def test_a_race_of_twenty(stocked: World) -> None:
+    """Each key is stored once, and each row is whole: that of one writer."""
+    retry = Retry(attempts=60)
+    keys = list(range(30))
+
+    def rows(writer: int) -> list[dict[str, Any]]:
+        shuffled = random.Random(writer).sample(keys, len(keys))
+        return [row(key, stock=writer, year=1000 + writer) for key in shuffled]
+
+    if stocked.driver.is_async:
+
+        async def write(writer: int) -> None:
+            await stocked.naked.run(
+                stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
+            )
+
+        limit = asyncio.Semaphore(4)  # as many as the pool has connections
+
+        async def in_turn(writer: int) -> None:
+            async with limit:
+                await write(writer)
+
+        await asyncio.gather(*map(in_turn, range(20)))
+    else:
+        together(
+            [
+                lambda writer=writer: stocked.naked.run(
+                    stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
+                )
+                for writer in range(20)
+            ]
+        )
+    async with stocked.shop() as shop:
+        found = await shop.books.all(Book.sku.like("s_") | Book.sku.like("s__"))
+
+    assert sorted(each.sku for each in found) == sorted(f"s{key}" for key in keys)
+    assert all(each.year == 1000 + each.stock for each in found)
+
+
+def together(works: list[Callable[[], object]]) -> None:
+    """Run all at once, at most as many as the pool has connections, and raise what one of them raised."""
+    limit, errors = threading.Semaphore(4), list[BaseException]()
+
+    def guarded(work: Callable[[], object]) -> None:
+        with limit:
+            try:
+                work()
+            except BaseException as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

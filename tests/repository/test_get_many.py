@@ -1,0 +1,96 @@
+"""`get_many`: objects by many primary keys, in the order of the keys."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from conftest import World
+from repository.bulk_models import Stock, Thing, kinds, of, row
+from repository.scenes import PLACES, recorded, scene
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import selectinload
+
+from bookshop.models import Book
+from fastkit.errors import OutsideBlockError
+
+pytestmark = pytest.mark.anyio
+__all__ = ["kinds"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_order_and_what_is_missing(stocked: World, place: str) -> None:
+    """In the order asked, twice what is asked for twice, nothing for what is not there."""
+    async with scene(stocked, place) as each:
+        with recorded(stocked) as sent:
+            found = await each.shop.books.get_many([2, 99, None, 1, 2])
+        none = await each.shop.books.get_many([])
+        assert each.settled or not none
+
+    assert [one.id for one in found] == [2, 1, 2]
+    assert found[0] is found[2]
+    assert none == []
+    assert len(sent) == 1
+
+
+async def test_seventy_thousand_keys(stocked: World) -> None:
+    """More than any driver takes in one statement."""
+    async with stocked.shop() as shop:
+        await shop.books.bulk.insert(row(number) for number in range(20))
+        keys = [one.id for one in await shop.books.order_by(Book.sku).all()]
+        asked: list[Any] = [*range(10**9, 10**9 + 70_000)]
+        asked[::4000] = (keys * 2)[: len(asked[::4000])]
+        with recorded(stocked) as sent:
+            found = await shop.books.get_many(asked)
+        await shop.rollback()
+
+    assert [one.id for one in found] == [key for key in asked if key < 10**9]
+    assert len(sent) == 14
+
+
+async def test_keys_of_several_columns(kinds: World) -> None:
+    """Tuples, and mappings."""
+    async with kinds.shop() as shop:
+        stocks = of(shop, Stock)
+        await stocks.bulk.insert({"place": n, "part": p} for n in range(3000) for p in "ab")
+        found = await stocks.get_many([(2999, "b"), (0, "c"), {"place": 0, "part": "a"}, (2, "a")])
+        many = await stocks.get_many([(n, "b") for n in range(3000)])
+        with pytest.raises(InvalidRequestError, match="give as many values"):
+            await stocks.get_many([(1, "a"), 2])
+        await shop.rollback()
+
+    assert [(each.place, each.part) for each in found] == [(2999, "b"), (0, "a"), (2, "a")]
+    assert [each.place for each in many] == list(range(3000))
+
+
+async def test_keys_of_other_types(kinds: World) -> None:
+    """What the database takes for the same key is found, as by `get`."""
+    key = uuid.uuid4()
+    async with kinds.shop() as shop:
+        await of(shop, Thing).bulk.insert([{"id": key, "label": "x"}])
+        assert [each.id for each in await of(shop, Thing).get_many([uuid.uuid4(), key])] == [key]
+        await shop.rollback()
+
+
+async def test_views(stocked: World) -> None:
+    """Options and locks are those of the view; the order is that of the keys."""
+    async with stocked.shop() as shop:
+        books = shop.books.with_options(selectinload(Book.reviews)).order_by(Book.title)
+        found = await books.get_many([2, 1])
+        assert [each.reviews for each in found] == [[], []]
+        locked = await shop.books.for_update().get_many([2, 1])
+        await shop.rollback()
+    async with stocked.serving() as shop:
+        with pytest.raises(OutsideBlockError):
+            await shop.books.for_update().get_many([1])
+
+    assert [each.id for each in found] == [each.id for each in locked] == [2, 1]
+
+
+async def test_a_key_as_text(stocked: World) -> None:
+    """SQLite and MariaDB take it for a number, and so does `get`."""
+    if stocked.server == "PostgreSQL":
+        pytest.skip("it does not")
+    async with stocked.serving() as shop:
+        assert [each.id for each in await shop.books.get_many(["2", 1])] == [2, 1]
