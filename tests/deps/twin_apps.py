@@ -10,14 +10,14 @@ from deps.apps import app_of, refused_payment
 from fastapi import APIRouter, BackgroundTasks, Body, Cookie, Depends, FastAPI, Header, HTTPException, Query
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bookshop.models import Author, Book
 from fastkit.deps import UnitFactory, found, listed, provide, transaction, unit_factory, unit_of_work, windowed
-from fastkit.pages import Page, Window
+from fastkit.pages import Page, PageQuery, Slice, Window
 from fastkit.repository import Contains, ListQuery, OneOf, Range, Sort
 from fastkit.service import Service
 
@@ -30,6 +30,16 @@ class BookOut(BaseModel):
     id: int
     title: str = Field(serialization_alias="called")
     price: Decimal
+
+
+class ShoutedOut(BookOut):
+    """The same in capitals."""
+
+    @field_validator("title")
+    @classmethod
+    def shout(cls, title: str) -> str:
+        """Return it in capitals."""
+        return title.upper()
 
 
 class BookQuery(ListQuery[Book]):
@@ -76,8 +86,9 @@ def app_with(world: World, route_class: Any) -> FastAPI:
     app.router.route_class = route_class
     inner = APIRouter(route_class=route_class, prefix="/inner", dependencies=[Depends(tenant)])
     outer = APIRouter(route_class=route_class, prefix="/outer")
-    _add_reads(app, world.unit)
-    _add_reads(inner, world.unit)
+    for each in (app, inner):
+        _add_reads(each, world.unit)
+        _add_pages(each, world.unit)
     _add_plain(app)
     _add_plain(outer)
     _add_writes(app, world.unit)
@@ -143,6 +154,52 @@ def _add_reads(router: Any, unit: Any) -> None:
     ) -> list[bool]:
         kept = list(request.scope["fastkit.units"].values())
         return [shop is again, shop is service.uow, shop is block, book in shop.session, kept == [shop]]
+
+
+def _changed(page: Any) -> Any:
+    page.items[0].title = "changed"
+    page.total = 7
+    return page
+
+
+PAGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "given": (Page[BookOut], lambda page: page, {}),
+    "changed": (Page[BookOut], _changed, {}),
+    "mapped": (Page[BookOut], lambda page: page.map(lambda book: book.model_copy(update={"title": "copied"})), {}),
+    "converted": (Page[ShoutedOut], lambda page: page, {}),
+    "refused": (Page[NewAuthor], lambda page: page, {}),
+    "slice": (Slice[BookOut], lambda page: page, {}),
+    "inside": (dict[str, Page[BookOut]], lambda page: {"page": page}, {}),
+    "anything": (Any, lambda page: page, {}),
+    "names": (Page[BookOut], lambda page: page, {"response_model_by_alias": False}),
+    "less": (Page[BookOut], lambda page: page, {"response_model_exclude": {"total"}}),
+    "response": (Page[BookOut], lambda page: JSONResponse({"total": page.total}), {}),
+}
+"""What is declared, what is made of the page of books, and with which options."""
+
+
+def _add_pages(router: Any, unit: Any) -> None:
+    async def first_books(shop: Annotated[Any, unit_of_work(unit)]) -> Page[Any]:
+        page: Page[Any] = await shop.books.into(BookOut).page(PageQuery())
+        return page
+
+    def endpoint(convert: Any) -> Any:
+        async def converted(page: Annotated[Any, Depends(first_books)]) -> Any:
+            return convert(page)
+
+        return converted
+
+    for name, (declared, convert, options) in PAGES.items():
+        router.get(f"/pages/{name}", response_model=declared, **options)(endpoint(convert))
+
+    @router.get("/pages/shouted", response_model=Page[ShoutedOut])
+    async def shouted(shop: Annotated[Any, unit_of_work(unit)]) -> Any:
+        return await shop.books.into(ShoutedOut).page(PageQuery())
+
+    @router.get("/slices", status_code=206)
+    async def slices(shop: Annotated[Any, unit_of_work(unit)], query: Annotated[PageQuery, Query()]) -> Slice[BookOut]:
+        found_slice: Slice[BookOut] = await shop.books.into(BookOut).slice(query)
+        return found_slice
 
 
 def _add_plain(router: Any) -> None:

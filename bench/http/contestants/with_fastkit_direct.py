@@ -60,28 +60,28 @@ async def read_book(book_id: int, shop: ShopDep) -> Response:
     return answered(await shop.books.into(BookOut).json().get_one(book_id))
 
 
-@app.get("/books", response_model=Slice[BookOut])
-async def read_books(shop: ShopDep, query: PageDep) -> Response:
+@app.get("/books")
+async def read_books(shop: ShopDep, query: PageDep) -> Slice[BookOut]:
     """Return some books, and whether there are more."""
-    return answered(await shop.books.into(BookOut).json().slice(query))
+    return await shop.books.into(BookOut).slice(query)
 
 
-@app.get("/numbered", response_model=Page[BookOut])
-async def read_numbered(shop: ShopDep, query: PageDep) -> Response:
+@app.get("/numbered")
+async def read_numbered(shop: ShopDep, query: PageDep) -> Page[BookOut]:
     """Return some books, and how many there are."""
-    return answered(await shop.books.into(BookOut).json().page(query))
+    return await shop.books.into(BookOut).page(query)
 
 
-@app.get("/nested", response_model=Slice[NestedOut])
-async def read_nested(shop: ShopDep, query: PageDep) -> Response:
+@app.get("/nested")
+async def read_nested(shop: ShopDep, query: PageDep) -> Slice[NestedOut]:
     """Return some books with their authors and newest notes."""
-    return answered(await shop.books.into(NestedOut).json().slice(query))
+    return await shop.books.into(NestedOut).slice(query)
 
 
-@app.get("/deep", response_model=Window[BookOut])
-async def read_deep(shop: ShopDep, query: Annotated[WindowQuery, Query()]) -> Response:
+@app.get("/deep")
+async def read_deep(shop: ShopDep, query: Annotated[WindowQuery, Query()]) -> Window[BookOut]:
     """Return the books behind a cursor."""
-    return answered(await shop.books.into(BookOut).json().window(query))
+    return await shop.books.into(BookOut).window(query)
 
 
 @app.post("/books", status_code=201)

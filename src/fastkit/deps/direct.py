@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastkit.deps.units import UnitRoute, entering
+from fastkit.pages import Page, Slice, Window
+from fastkit.repository._deferred import DEFERRING, json_of
 
 log = logging.getLogger("fastkit.deps")
 
@@ -47,6 +49,16 @@ _UNDERSTOOD = {
 _USUAL = {"use_cache": True}
 """Fields of a dependant that may have this value only; those not named anywhere, only None or nothing."""
 
+_USUAL_OPTIONS = {
+    "include": None,
+    "exclude": None,
+    "by_alias": True,
+    "exclude_unset": False,
+    "exclude_defaults": False,
+    "exclude_none": False,
+}
+"""Options of the response model that change nothing."""
+
 
 class DirectRoute(UnitRoute):
     """
@@ -58,6 +70,9 @@ class DirectRoute(UnitRoute):
     `fastkit.deps` gives on async units, parameters, a JSON body, the request, and plain `async def` dependencies of
     these that do not take the request. Any other route is left to FastAPI's own handler, as the logger `fastkit.deps`
     tells at level DEBUG; so is a request that is not valid, and every one while there are `dependency_overrides`.
+
+    A `Page`, `Slice` or `Window` that a reader gave, returned by an endpoint that declares it, becomes JSON as by
+    `Reader.json`: response models are made of its rows only if somebody looks at them.
 
     The parameters of all dependencies are read before the first of them is called: what one sets, a validator of the
     app cannot see.
@@ -182,6 +197,7 @@ class _Plan:
         self._response_class = route.response_class.value
         options = ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
         self._options = {name: getattr(route, f"response_model_{name}") for name in options}
+        self._page = _page_of(route.response_model) if self._options == _USUAL_OPTIONS else None
 
     # -- reading the request
 
@@ -237,15 +253,21 @@ class _Plan:
         """Make all calls and return the response; units end when FastAPI ends what is of the scope of a function."""
         stack: AsyncExitStack = request.scope["fastapi_function_astack"]
         results: list[Any] = []
-        for step, values in zip(self._steps, arguments, strict=True):
-            for name, place in step.takes:
-                values[name] = results[place]
-            calling = step.call(**values) if step.enter is None else step.enter(stack, **values)
-            results.append(await calling)
+        token = DEFERRING.set(self._page is not None)
+        try:
+            for step, values in zip(self._steps, arguments, strict=True):
+                for name, place in step.takes:
+                    values[name] = results[place]
+                calling = step.call(**values) if step.enter is None else step.enter(stack, **values)
+                results.append(await calling)
+        finally:
+            DEFERRING.reset(token)
         result = results[-1]
         return result if isinstance(result, Response) else await self._rendered(request, result)
 
     async def _rendered(self, request: Request, result: Any) -> Response:
+        if self._page is not None and (json := json_of(result, *self._page)) is not None:
+            return Response(content=json, media_type=_JSON, **self._status)
         dumps = self._field is not None
         content = await self._internals.serialized(
             field=self._field,
@@ -267,6 +289,12 @@ class _Plan:
             mount = request.scope.get("root_path", "").rstrip("/")
             context["path"] = f"{request.method} {mount}{self._dependant.path}"
         return context
+
+
+def _page_of(response_model: Any) -> tuple[Any, Any] | None:
+    """Return the kind of page and the model of its items, if it is one of pages."""
+    generic = getattr(response_model, "__pydantic_generic_metadata__", {"origin": None})
+    return (generic["origin"], *generic["args"]) if generic["origin"] in {Page, Slice, Window} else None
 
 
 async def _json_of(request: Request) -> Any:

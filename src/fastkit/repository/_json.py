@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
@@ -104,7 +104,7 @@ class JsonProjection(Projection[Any]):
     encoding: Encoding
 
     @classmethod
-    def like(cls, projection: Projection[Any]) -> JsonProjection:
+    def like(cls, projection: Projection[Any]) -> Self:
         """Return the projection of the same rows."""
         model: Any = projection.selection.model
         schema: Any = projection.schema
@@ -123,10 +123,16 @@ class JsonProjection(Projection[Any]):
 
         if self.encoding.plan is not None:
             try:
-                return self.encoding.plan.assemble(remembered, rows)
+                made = self.encoding.plan.assemble(remembered, rows)
             except UnexpectedRowsError:
                 fetch = again
+            else:
+                self._keep(lambda: Projection._made(self, session, rows, again))  # noqa: SLF001 - its own
+                return made
         return Projection._made(self, session, rows, fetch)  # noqa: SLF001 - its own; super() knows no class with slots
+
+    def _keep(self, models: Callable[[], list[Any]]) -> None:
+        """Do nothing with the way to response models, which nobody will need."""
 
     def json(self, session: Session, verb: str, *arguments: Any, **more: Any) -> bytes | None:
         """Return the JSON of what a verb reads, or None for nothing."""

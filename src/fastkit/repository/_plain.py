@@ -140,11 +140,11 @@ def _single(core: _Core, where: str, **known: Any) -> Field:
 
 def _is_usual(member: Any) -> bool:
     """Return whether a member of an enumeration is written as a text or number, whoever looks at it."""
-    value = member._value_
+    value, shown = member._value_, member.value
     itself = value
     if isinstance(member, str | int):  # written as the text or number that it is, or as the one that it names
         itself = str.__str__(member) if isinstance(member, str) else int.__int__(member)
-    return type(value) in {str, int} and member.value is value and itself == value
+    return type(value) in {str, int} and shown is value and itself == value
 
 
 def _resolved(core: _Core, definitions: _Core, where: str) -> _Core:

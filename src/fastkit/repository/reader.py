@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from fastkit.pages import PageQuery, WindowQuery
+from fastkit.repository._deferred import deferred
 from fastkit.repository._json import JsonProjection, explained
 from fastkit.repository._projection import Projection
 from fastkit.repository._selection import selection_of
@@ -54,7 +55,7 @@ class Reader(_Projected[B], Verbs[B]):
     """
 
     def __init__(self, session: Session, projection: Projection[B]) -> None:
-        super().__init__(session, projection)
+        super().__init__(session, deferred(projection))
         self._projection = projection
 
     def order_by(self, *keys: Any) -> Reader[B]:
@@ -99,7 +100,7 @@ class AsyncReader(_Projected[B], AsyncVerbs[B]):
     """Same as `Reader`, but awaited."""
 
     def __init__(self, session: AsyncSession, projection: Projection[B]) -> None:
-        super().__init__(session, projection)
+        super().__init__(session, deferred(projection))
         self._projection = projection
 
     def order_by(self, *keys: Any) -> AsyncReader[B]:

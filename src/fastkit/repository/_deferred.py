@@ -1,0 +1,148 @@
+"""Pages of what becomes JSON as it is; response models are made of their rows for whom looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
+from fastkit.repository._json import JsonProjection, encoding_of
+from fastkit.repository._projection import Projection
+
+B = TypeVar("B", bound=BaseModel)
+
+DEFERRING: ContextVar[bool] = ContextVar("fastkit_deferring", default=False)
+"""Whether a route will make JSON of the pages that are read now."""
+
+_KEPT = " kept"
+"""Where an untouched page keeps what it is made of: among its attributes, by a name that is none."""
+_attributes: Callable[[object], dict[str, Any]] = BaseModel.__dict__["__dict__"].__get__
+
+
+def deferred(projection: Projection[B]) -> Projection[B]:
+    """Return a projection of the same rows whose pages are deferred, if a route has asked for that and it can be."""
+    if not DEFERRING.get():
+        return projection
+    model: Any = projection.selection.model
+    schema: Any = projection.schema
+    if encoding_of(schema, model).plan is None:
+        return projection
+    return _Deferring(projection.selection, projection.schema, projection.ready)
+
+
+def json_of(found: object, kind: type[Any], schema: type[BaseModel]) -> bytes | None:
+    """Return the JSON of a page of this kind and response model, or None if somebody has looked at it."""
+    kept = _attributes(found).get(_KEPT) if isinstance(found, _Untouched) else None
+    return kept.encode(kept.attributes) if kept and (kept.kind, kept.schema) == (kind, schema) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping(JsonProjection):
+    """A projection that keeps how response models are made of the rows that need none."""
+
+    models: list[Callable[[], list[Any]]] = field(default_factory=list)
+
+    def _keep(self, models: Callable[[], list[Any]]) -> None:
+        self.models.append(models)
+
+
+@dataclass(frozen=True, slots=True)
+class _Deferring(Projection[B]):
+    """A projection whose pages are made of response models only when somebody looks at them."""
+
+    def page(self, session: Session, query: PageQuery, *where: ColumnElement[bool], count: Count = "exact") -> Page[B]:
+        """Return one page and the total, both of one moment where the database can give that."""
+        return cast("Page[B]", self._deferred("page", session, query, *where, count=count))
+
+    def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
+        """Return one page and whether there are more."""
+        return cast("Slice[B]", self._deferred("slice", session, query, *where))
+
+    def window(self, session: Session, query: WindowQuery, *where: ColumnElement[bool]) -> Window[B]:
+        """Return what follows a cursor, or comes before it."""
+        return cast("Window[B]", self._deferred("window", session, query, *where))
+
+    def _deferred(self, verb: str, session: Session, *arguments: Any, **more: Any) -> Any:
+        keeping = _Keeping.like(self)
+        page = getattr(keeping, verb)(session, *arguments, **more)
+        if not keeping.models:  # these rows are left to Pydantic
+            return page
+        attributes = _attributes(page)
+        kept = _Kept(type(page), self.schema, {**attributes}, keeping.encoding.encode, keeping.models[0])
+        del attributes["items"]
+        attributes[_KEPT] = kept
+        object.__setattr__(page, "__class__", _UNTOUCHED[type(page)])
+        return page
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """
+    What an untouched page is made of.
+
+    Attributes:
+        kind: What it stands for.
+        schema: The response model of its rows.
+        attributes: Its attributes, with what is encoded for its rows.
+        encode: Makes JSON of it.
+        models: Makes response models of its rows, and perhaps of one more.
+    """
+
+    kind: type[BaseModel]
+    schema: type[BaseModel]
+    attributes: Mapping[str, Any]
+    encode: Callable[[Mapping[str, Any]], bytes]
+    models: Callable[[], list[Any]]
+
+
+def _touch(page: Any) -> None:
+    """Make an untouched page what it stands for."""
+    attributes = _attributes(page)
+    kept = attributes.get(_KEPT)
+    if kept is not None:
+        items = kept.models()[: len(kept.attributes["items"])]
+        attributes.clear()
+        attributes |= {**kept.attributes, "items": items}
+        object.__setattr__(page, "__class__", kept.kind)
+
+
+class _Untouched:
+    """A page that becomes an ordinary one as soon as somebody asks for its items, or for what it is made of."""
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # Pydantic looks here, from Rust as well
+        _touch(self)
+        return _attributes(self)
+
+    def __getattr__(self, name: str) -> Any:  # all but the items are there
+        _touch(self)
+        return getattr(self, name)
+
+
+def _touching(name: str) -> Callable[..., Any]:
+    def touch_first(self: Any, *arguments: Any) -> Any:
+        _touch(self)
+        return getattr(self, name)(*arguments)
+
+    return touch_first
+
+
+_PAST_ATTRIBUTES = (
+    *("__copy__", "__deepcopy__", "__replace__", "__reduce_ex__", "__eq__", "__repr__", "__str__"),
+    *("__setattr__", "__delattr__"),
+)
+"""What looks at the class first, or changes a page without a look at its attributes."""
+
+
+def _untouched(kind: type[BaseModel]) -> type[Any]:
+    methods = {name: _touching(name) for name in _PAST_ATTRIBUTES}
+    return type(kind.__name__, (_Untouched, kind), {**methods, "__module__": kind.__module__})
+
+
+_UNTOUCHED = {kind: _untouched(kind) for kind in (Page, Slice, Window)}

@@ -1,0 +1,257 @@
+"""Pages that a route turns into JSON as they are: whoever looks at one sees the page of response models."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from conftest import World
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic_core import to_json, to_jsonable_python
+from repository.scenes import ON_SQLITE, recorded
+
+from bookshop.models import Book
+from fastkit.pages import Page, PageQuery, Slice, Window, WindowQuery
+from fastkit.repository import _deferred
+from fastkit.repository._deferred import DEFERRING, json_of
+from fastkit.repository._projection import Projection
+from fastkit.schemas import Schema
+
+pytestmark = pytest.mark.anyio
+
+
+class AuthorOut(Schema):
+    """An author."""
+
+    name: str
+
+
+class BookOut(Schema):
+    """A book, plainly."""
+
+    id: int
+    title: str = Field(serialization_alias="called")
+    price: Decimal
+    author: AuthorOut
+
+
+class ShelfOut(Schema):
+    """An author with all books."""
+
+    name: str
+    books: list[BookOut]
+
+
+class ShoutedOut(Schema):
+    """A book with a validator."""
+
+    title: str
+
+    @field_validator("title")
+    @classmethod
+    def shout(cls, title: str) -> str:
+        """Return it in capitals."""
+        return title.upper()
+
+
+class CostlyOut(BaseModel):
+    """A book whose price needs a conversion."""
+
+    price: float
+
+
+class Around(BaseModel):
+    """A page in another model."""
+
+    inner: Any
+
+
+class Strictly(BaseModel):
+    """Same, that looks at the page again."""
+
+    model_config = ConfigDict(revalidate_instances="always")
+
+    inner: Page[BookOut]
+
+
+def kind_of(page: Any) -> Any:
+    """Return which of the three a page is, for any of its subclasses."""
+    return next(kind for kind in VERBS if isinstance(page, kind))
+
+
+def matched(page: Any) -> Any:
+    """Return what a pattern finds."""
+    match page:
+        case Page(items=[BookOut(id=number)]) | Slice(items=[BookOut(id=number)]) | Window(items=[BookOut(id=number)]):
+            return number
+        case _:
+            return None
+
+
+VERBS: dict[Any, Any] = {
+    Page: lambda reader: reader.page(PageQuery(size=1)),
+    Slice: lambda reader: reader.slice(PageQuery(size=1)),
+    Window: lambda reader: reader.window(WindowQuery(size=1)),
+}
+LOOKS: dict[str, Any] = {
+    "items": lambda page: page.items,
+    "size": lambda page: page.size,
+    "an attribute": lambda page: getattr(page, "next_cursor", None) or getattr(page, "total", None),
+    "no attribute": lambda page: getattr(page, "nothing", "nothing"),
+    "fields": lambda page: sorted(page.model_fields_set),
+    "map": lambda page: page.map(lambda book: book.id).items,
+    "model_dump": lambda page: page.model_dump(),
+    "model_dump_json": lambda page: page.model_dump_json(by_alias=True, indent=1),
+    "adapter": lambda page: TypeAdapter(type(page)).dump_python(page),
+    "adapter of its type": lambda page: TypeAdapter(kind_of(page)[BookOut]).dump_json(page, by_alias=True),
+    "adapter of anything": lambda page: TypeAdapter(Any).dump_python({"page": page}),
+    "validation": lambda page: TypeAdapter(kind_of(page)[BookOut]).validate_python(page),
+    "attributes": lambda page: TypeAdapter(Around).validate_python({"inner": page}).model_dump(),
+    "without validation": lambda page: Around.model_construct(inner=page).model_dump_json(),
+    "again": lambda page: Strictly(inner=page) if kind_of(page) is Page else None,
+    "to_json": lambda page: to_json([page], by_alias=True),
+    "to_jsonable": to_jsonable_python,
+    "encoder": jsonable_encoder,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "model_copy": lambda page: page.model_copy(update={"size": 9}),
+    "pickle": lambda page: pickle.loads(pickle.dumps(page)),
+    "repr": repr,
+    "str": str,
+    "vars": vars,
+    "iter": dict,
+    "set": lambda page: (setattr(page, "size", 7), dict(page)),
+    "set items": lambda page: (setattr(page, "items", []), dict(page)),
+    "add": lambda page: (page.items.append("more"), dict(page)),
+    "delete": lambda page: (delattr(page, "size"), dict(page)),
+    "match": matched,
+}
+
+
+@pytest.fixture
+def deferring() -> Iterator[None]:
+    """Read as inside a route that makes JSON of what is returned."""
+    token = DEFERRING.set(True)
+    yield
+    DEFERRING.reset(token)
+
+
+@pytest.fixture(params=VERBS)
+async def pages(request: pytest.FixtureRequest, stocked: World) -> Any:
+    """Return a page of response models, and the same that nobody has looked at."""
+    read = VERBS[request.param]
+    async with stocked.serving() as shop:
+        plain = await read(shop.books.into(BookOut))
+        token = DEFERRING.set(True)
+        untouched = await read(shop.books.into(BookOut))
+        DEFERRING.reset(token)
+    assert type(plain) is request.param
+    assert type(untouched) is not request.param
+    return plain, untouched
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("look", LOOKS)
+def test_whoever_looks_sees_response_models(pages: Any, look: str) -> None:
+    """From Python and from Rust, at all of it or a part; and what is left is an ordinary page."""
+    plain, untouched = pages
+    assert LOOKS[look](untouched) == LOOKS[look](plain)
+    assert plain == untouched
+    assert type(untouched) is type(plain)
+    assert json_of(untouched, type(plain), BookOut) is None
+
+
+@ON_SQLITE
+def test_it_equals_what_it_stands_for(pages: Any) -> None:
+    """On either side."""
+    plain, untouched = pages
+    again = copy.copy(plain)
+    assert (untouched == again, again != untouched) == (True, False)
+
+
+@ON_SQLITE
+def test_it_is_json_already(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are FastAPI's, and no response model is made for them."""
+    plain, untouched = pages
+    monkeypatch.setattr(Projection, "_made", None)
+    expected = TypeAdapter(type(plain)[BookOut]).validate_python(plain)
+
+    assert json_of(untouched, type(plain), BookOut) == TypeAdapter(type(expected)).dump_json(expected, by_alias=True)
+    assert json.loads(json_of(untouched, type(plain), BookOut) or b"")["items"][0]["called"] == "Emma"
+
+
+@ON_SQLITE
+def test_it_is_not_the_json_of_another_type(pages: Any) -> None:
+    """A route that declares something else converts the page, as ever."""
+    plain, untouched = pages
+    others = {Page, Slice, Window} - {type(plain)}
+    assert [json_of(untouched, other, BookOut) for other in others] == [None, None]
+    assert json_of(untouched, type(plain), AuthorOut) is None
+    assert json_of(plain, type(plain), BookOut) is None
+    assert json_of(None, type(plain), BookOut) is None
+
+
+@pytest.mark.usefixtures("deferring")
+async def test_what_belongs_to_rows_is_read_once(stocked: World) -> None:
+    """Looking at the page after its session has ended sends nothing."""
+    async with stocked.serving() as shop:
+        with recorded(stocked) as sent:
+            page = await shop.authors.into(ShelfOut).page(PageQuery())
+    assert type(page) is not Page
+    with recorded(stocked) as later:
+        titles = [book.title for book in page.items[0].books]
+
+    assert (len(sent), later) == (2, [])
+    assert sorted(titles) == ["Emma", "Persuasion"]
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+async def test_an_empty_page(stocked: World) -> None:
+    """Has no rows, and a total."""
+    async with stocked.serving() as shop:
+        page = await shop.books.into(BookOut).page(PageQuery(page=9))
+
+    assert json_of(page, Page, BookOut) == b'{"items":[],"total":2,"page":9,"size":20}'
+    assert page.items == []
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+@pytest.mark.parametrize("schema", [ShoutedOut, CostlyOut])
+async def test_what_pydantic_must_look_at_is_not_deferred(stocked: World, schema: Any) -> None:
+    """A model that does more, and rows that need a conversion."""
+    async with stocked.serving() as shop:
+        page = await shop.books.into(schema).page(PageQuery())
+
+    assert type(page) is Page
+    assert {type(item) for item in page.items} == {schema}
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+async def test_only_pages_are_deferred(stocked: World) -> None:
+    """Single models and lists are what they always are; so are objects."""
+    async with stocked.serving() as shop:
+        reader = shop.books.into(BookOut).order_by(Book.title)
+        found = [await reader.get(1), await reader.first(), *(await reader.all())]
+        objects = await shop.books.page(PageQuery())
+
+    assert {type(each) for each in found} == {BookOut}
+    assert {type(each) for each in objects.items} == {Book}
+
+
+def test_all_that_looks_at_the_class_first_is_known() -> None:
+    """Each special method of Pydantic's models that is not among the attributes, or that reads them."""
+    special = {name for name, method in vars(BaseModel).items() if name.startswith("__") and callable(method)}
+    by_attributes = {"__iter__", "__getattr__", "__getstate__", "__setstate__"}
+    of_the_class = {name for name in special if name.startswith(("__pydantic", "__get_pydantic")) or "class" in name}
+    shown = {"__repr_args__", "__repr_name__", "__repr_recursion__", "__repr_str__", "__pretty__", "__rich_repr__"}
+
+    assert special - by_attributes - of_the_class - shown - {"__init__"} <= set(_deferred._PAST_ATTRIBUTES)
