@@ -1,5 +1,6 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
+from fastkit.database._access import fetched, inserted, locking, reading
 from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, show_written
 from fastkit.database._copy import CopyFault, copy_rows
 from fastkit.database._ledger import REQUEST, Request
@@ -11,7 +12,7 @@ from fastkit.database._transaction import NestedRollback, OpenTransaction, doome
 from fastkit.database.database import AsyncDatabase, Database
 from fastkit.database.naming import NAMING_CONVENTION
 from fastkit.database.retry import Retry
-from fastkit.database.session import GuardedSession, fetched, inserted, locking, reading
+from fastkit.database.session import GuardedSession
 from fastkit.database.timeouts import Timeouts
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 from sqlalchemy import Connection, Engine, Executable, Insert, Row, Select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlalchemy.sql.ddl import ExecutableDDLElement
 from sqlalchemy.util import immutabledict
@@ -33,9 +33,9 @@ T = TypeVar("T")
 StatementFor: TypeAlias = Callable[[Dialect], Insert]
 """Returns the statement that a kind of database understands."""
 
-_NOTHING = nullcontext()
+NOTHING = nullcontext()
 _OWN_LISTENERS = 1  # for after_begin: a further one is the app's, and wants to see each connection that is used
-_NO_OPTIONS: Mapping[str, Any] = immutabledict()
+NO_OPTIONS: Mapping[str, Any] = immutabledict()
 
 
 class GuardedSession(SessionLife):
@@ -67,7 +67,7 @@ class GuardedSession(SessionLife):
         statement: Executable,
         params: Any = None,
         *,
-        execution_options: Mapping[str, Any] = _NO_OPTIONS,
+        execution_options: Mapping[str, Any] = NO_OPTIONS,
         **more: Any,
     ) -> Any:
         """Run a statement; outside a block, only a read, and a complete one."""
@@ -114,7 +114,7 @@ class GuardedSession(SessionLife):
             self.open_transaction.stale.discard(state)
             return self._refreshed(found, state)
 
-    def fetch(self, statement: Select[Any], parameters: Mapping[str, Any] = _NO_OPTIONS) -> Sequence[Sequence[Any]]:
+    def fetch(self, statement: Select[Any], parameters: Mapping[str, Any] = NO_OPTIONS) -> Sequence[Sequence[Any]]:
         """
         Return all rows of a query of columns, whose values have places but no names, as quickly as can be.
 
@@ -141,9 +141,9 @@ class GuardedSession(SessionLife):
             self._autoflush()
             connection = super().connection()
             statement = statement_for(connection.dialect)
-            transaction.executed(what_it_writes(statement, _NO_OPTIONS) or "INSERT")
+            transaction.executed(what_it_writes(statement, NO_OPTIONS) or "INSERT")
             execute = super().execute if self.dispatch.do_orm_execute else connection.execute
-            return _rows_or_key(execute(statement, parameters))
+            return rows_or_key(execute(statement, parameters))
 
     def prepare_write(self) -> OpenTransaction:
         """Send what is pending before something is written without objects, and return the notes of the transaction."""
@@ -285,7 +285,7 @@ class GuardedSession(SessionLife):
     def reading(self, *, several: bool = False) -> AbstractContextManager[None]:
         """Make what is read here complete in itself outside a block; inside one, change nothing."""
         if self.open_transaction is not None or self._engine is not None:
-            return _NOTHING
+            return NOTHING
         return self._complete_read(SEVERAL_READS if several else SINGLE_READ)
 
     @contextmanager
@@ -349,7 +349,8 @@ class GuardedSession(SessionLife):
             transaction.executed(writes)
 
 
-def _rows_or_key(result: Any) -> Sequence[Row[Any]]:
+def rows_or_key(result: Any) -> Sequence[Row[Any]]:
+    """Return the rows of an INSERT that returns some, or else the key of the one that it made."""
     return result.all() if result.returns_rows else [result.inserted_primary_key]
 
 
@@ -357,64 +358,3 @@ def _unique(result: Any) -> Any:
     """Let rows be kept whose lists were loaded by a join: SQLAlchemy wants them to be made unique first."""
     state = getattr(result, "_unique_filter_state", None)  # there is no public word for it
     return result.unique() if state is not None and state[1] is not None else result
-
-
-@contextmanager
-def locking(session: Session, model: type[Any], *, at_once: bool = False) -> Generator[None]:
-    """
-    Read the objects of a model afresh that are queried here, and refuse a lock that no block would hold.
-
-    Args:
-        session: The session.
-        model: The mapped class.
-        at_once: Whether to wait for nobody; the statement says so too, but not on SQLite.
-
-    Raises:
-        OutsideBlockError: No block is open.
-        ReadOnlyError: The block is read-only.
-    """
-    transaction = session.open_transaction if isinstance(session, GuardedSession) else None
-    if isinstance(session, GuardedSession):
-        session.refuse_lock()
-        if at_once:
-            session.connect_within(0)
-    if session.autoflush:
-        session.flush()
-    states = [state for state in session.identity_map.all_states() if issubclass(state.class_, model)]
-    with read_afresh(session, states) as read:
-        yield
-    if transaction is not None:
-        transaction.read_afresh(read)
-
-
-def fetched(
-    session: Session, statement: Select[Any], parameters: Mapping[str, Any] = _NO_OPTIONS
-) -> Sequence[Sequence[Any]]:
-    """Return all rows of a query of columns, as quickly as the session can."""
-    if isinstance(session, GuardedSession):
-        return session.fetch(statement, parameters)
-    return session.execute(statement, parameters).all()
-
-
-def inserted(
-    session: Session, model: type[Any], statement_for: StatementFor, parameters: Mapping[str, Any]
-) -> Sequence[Row[Any]]:
-    """
-    Insert a row of a mapped class without an object, and return what the statement returns, or else the key.
-
-    Raises:
-        OutsideBlockError: No block is open.
-        ReadOnlyError: The block is read-only.
-    """
-    if isinstance(session, GuardedSession):
-        return session.insert_row(statement_for, parameters)
-    if session.autoflush:
-        session.flush()
-    bind: Any = {"mapper": model}
-    statement = statement_for(session.connection(bind_arguments=bind).dialect)
-    return _rows_or_key(session.execute(statement, parameters, bind_arguments=bind))
-
-
-def reading(session: Session, *, several: bool = False) -> AbstractContextManager[None]:
-    """Make the reads in this context one complete read; a no-op for a session that no unit of work watches over."""
-    return session.reading(several=several) if isinstance(session, GuardedSession) else _NOTHING
