@@ -7,7 +7,7 @@ import pytest
 from conftest import World
 from deps.apps import answer, app_of, coloured, problem_of
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from repository.scenes import ON_SQLITE
 from starlette.datastructures import URL
 
@@ -27,8 +27,10 @@ class BookQuery(ListQuery[Book]):
 
     title: Contains[str] = None
     language: OneOf[str] = None
-    price: Range[Decimal] = None
-    author: Annotated[Equals[str], From("author.name")] = None
+    price: Range[Decimal] = Field(None, examples=["9.50"])
+    author: Annotated[Equals[str], From("author.name")] = Field(
+        None, description="Who wrote it.", examples=["Jane Austen"]
+    )
     q: Annotated[str | None, Search("title", "author.name")] = None
     sort = Sort("title", "price", default="title")
     max_size = 50
@@ -218,6 +220,12 @@ async def test_the_schema_shows_each_parameter(app: FastAPI) -> None:
     assert shown["sort"]["description"] == 'Keys to sort by, separated by commas, "-" for descending: title, price.'
     assert shown["q"]["description"] == "Only where title or author.name contains this, in any case."
     assert all(each["description"] for name, each in shown.items() if name not in {"extra", "tenant"})
+    assert shown["author"]["description"] == "Who wrote it."
+    examples = {name: each["schema"].get("examples") for name, each in shown.items()}
+    assert examples["author"] == ["Jane Austen"]
+    assert examples["price_min"] == examples["price_max"] == ["9.50"]
+    assert examples["sort"] == ["title", "-title"]
+    assert examples["title"] is None
     assert not any(each["required"] for each in shown.values())
 
 

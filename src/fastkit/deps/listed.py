@@ -93,19 +93,22 @@ def _parameters(query: type[ListQuery[Any]], names: Collection[str]) -> Iterator
     for name, info in ((name, info) for name, info in query.model_fields.items() if name in names):
         alias = info.alias or name
         if name == "size":
-            yield name, Annotated[int, Query(ge=1, le=query.max_size, description=info.description)]
+            sized = Query(ge=1, le=query.max_size, description=info.description, examples=info.examples)
+            yield name, Annotated[int, sized]
         elif name == "order":
             told = f'Keys to sort by, separated by commas, "-" for descending: {query.sort.told}.'
-            yield name, Annotated[str | None, Query(alias=alias, description=told, max_length=200)]
+            examples = [f"{sign}{key}" for key in [*query.sort.expressions][:1] for sign in ("", "-")]
+            yield name, Annotated[str | None, Query(alias=alias, description=told, examples=examples, max_length=200)]
         elif isinstance(kind := _filter(info), RangeFilter):
             bound = _bound(info.annotation)
             for end, word in (("min", "least"), ("max", "greatest")):
                 told = info.description or f"The {word} {name}, included."
-                yield f"{name}_{end}", Annotated[bound | None, Query(alias=f"{alias}_{end}", description=told)]
+                ranged = Query(alias=f"{alias}_{end}", description=told, examples=info.examples)
+                yield f"{name}_{end}", Annotated[bound | None, ranged]
         else:
             said = info.description or (kind.says.format(" or ".join(kind.paths(name))) if kind else None)
             bounds = [Field(max_length=LONGEST_TEXT)] if isinstance(kind, Search) else []
-            query_parameter = Query(alias=alias, description=said)
+            query_parameter = Query(alias=alias, description=said, examples=info.examples)
             annotated: Any = Annotated
             yield name, annotated[(info.annotation, *info.metadata, *bounds, query_parameter)]
 
