@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio.to_thread
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.testing.cancellation import sweep
+
+
+def only_a_sample(chosen: bool) -> None:
+    """Skip a sweep that is not chosen, because it takes long, unless all of them are asked for."""
+    if not chosen and not os.environ.get("FASTKIT_SLOW"):
+        pytest.skip("a sample of the sweeps runs here; FASTKIT_SLOW=1 runs all, as `make faults` does")
 
 
 async def cancelled_everywhere(

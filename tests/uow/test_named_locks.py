@@ -15,7 +15,7 @@ from children import Child
 from conftest import TIMEOUTS, AsyncShop, Shop, World, book
 from repository.scenes import ON_SQLITE, rival, sync_session
 from sqlalchemy import Connection, text
-from sweep import cancelled_everywhere
+from sweep import cancelled_everywhere, only_a_sample
 
 from bookshop.models import Author
 from fastkit.database import AsyncDatabase, Database, Timeouts
@@ -314,6 +314,7 @@ class TestEnd:
         """The sweep of SQLAlchemy's own tests finds no leaked connection, no lost slot and no bad pool."""
         if not world.driver.is_async:
             pytest.skip("a thread cannot be cancelled")
+        only_a_sample(world.server != "SQLite")
         url = world.naked.engine.url
 
         def make_engine() -> Any:
