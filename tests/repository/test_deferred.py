@@ -121,6 +121,7 @@ LOOKS: dict[str, Any] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "model_copy": lambda page: page.model_copy(update={"size": 9}),
+    "replace": lambda page: page.__replace__(size=9),
     "pickle": lambda page: pickle.loads(pickle.dumps(page)),
     "repr": repr,
     "str": str,

@@ -126,9 +126,9 @@ class _Untouched:
 
 
 def _touching(name: str) -> Callable[..., Any]:
-    def touch_first(self: Any, *arguments: Any) -> Any:
+    def touch_first(self: Any, *arguments: Any, **more: Any) -> Any:
         _touch(self)
-        return getattr(self, name)(*arguments)
+        return getattr(self, name)(*arguments, **more)
 
     return touch_first
 
