@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
+import sys
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -92,6 +98,33 @@ def matched(page: Any) -> Any:
             return number
         case _:
             return None
+
+
+def interrupted(made: Any) -> Any:
+    """Return what makes response models, and fails when it is almost done."""
+
+    def make(*arguments: Any) -> Any:
+        made(*arguments)
+        raise RecursionError
+
+    return make
+
+
+def looks_of(threads: int, page: Any) -> list[dict[str, Any]]:
+    """Return what threads see that look at a page at the same time."""
+    together = Barrier(threads)
+
+    def look(_: int) -> dict[str, Any]:
+        together.wait()
+        return {"items": page.items, **vars(page)}
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(look, range(threads)))
+
+
+def kept_of(page: Any) -> Any:
+    """Return what an untouched page is made of, or rather what makes it."""
+    return _deferred._attributes(page)[_deferred._KEPT].models
 
 
 VERBS: dict[Any, Any] = {
@@ -210,6 +243,55 @@ async def test_what_belongs_to_rows_is_read_once(stocked: World) -> None:
 
     assert (len(sent), later) == (2, [])
     assert sorted(titles) == ["Emma", "Persuasion"]
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+async def test_a_second_look_reads_nothing_either(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read stays until response models have been made of it."""
+    async with stocked.serving() as shop:
+        page = await shop.authors.into(ShelfOut).page(PageQuery())
+    with monkeypatch.context() as patch, suppress(RecursionError):
+        patch.setattr(Projection, "_made", interrupted(Projection._made))
+        assert page.items == "never"
+
+    assert sorted(book.title for book in page.items[0].books) == ["Emma", "Persuasion"]
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+async def test_many_threads_may_look(stocked: World) -> None:
+    """They all see the same response models, however they meet."""
+    threads, interval = 4, sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            async with stocked.serving() as shop:
+                page = await shop.authors.into(ShelfOut).page(PageQuery())
+            seen = looks_of(threads, page)
+            assert [list(each) for each in seen] == [["items", "total", "page", "size"]] * threads
+            assert len({id(each["items"]) for each in seen}) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
+async def test_it_keeps_no_session_and_leaves_nothing(stocked: World) -> None:
+    """A page that an app keeps is no reason to keep more; nor must it wait for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with stocked.serving() as shop:
+            page = await shop.authors.into(ShelfOut).page(PageQuery())
+            session, rows = weakref.ref(shop.session), weakref.ref(kept_of(page))
+        del shop
+        gc.collect()
+        assert (type(page) is not Page, session()) == (True, None)
+        del page
+        assert rows() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("deferring")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from functools import partial
+from threading import RLock
+from typing import Any, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement
@@ -16,13 +18,17 @@ from fastkit.repository._json import JsonProjection, encoding_of
 from fastkit.repository._projection import Projection
 
 B = TypeVar("B", bound=BaseModel)
+_Rows: TypeAlias = Sequence[Sequence[Any]]
 
 DEFERRING: ContextVar[bool] = ContextVar("fastkit_deferring", default=False)
 """Whether a route will make JSON of the pages that are read now."""
 
 _KEPT = " kept"
 """Where an untouched page keeps what it is made of: among its attributes, by a name that is none."""
+_LOOKING = RLock()
+"""Held while a page becomes what it stands for: one that an app keeps may be looked at by several threads."""
 _attributes: Callable[[object], dict[str, Any]] = BaseModel.__dict__["__dict__"].__get__
+_set_attributes: Callable[[object, dict[str, Any]], None] = BaseModel.__dict__["__dict__"].__set__
 
 
 def deferred(projection: Projection[B]) -> Projection[B]:
@@ -44,12 +50,12 @@ def json_of(found: object, kind: type[Any], schema: type[BaseModel]) -> bytes | 
 
 @dataclass(frozen=True, slots=True)
 class _Keeping(JsonProjection):
-    """A projection that keeps how response models are made of the rows that need none."""
+    """A projection that keeps the rows of which no response models are made, and those that were read for them."""
 
-    models: list[Callable[[], list[Any]]] = field(default_factory=list)
+    kept: list[tuple[_Rows, Sequence[_Rows]]] = field(default_factory=list)
 
-    def _keep(self, models: Callable[[], list[Any]]) -> None:
-        self.models.append(models)
+    def _keep(self, rows: _Rows, read: Sequence[_Rows]) -> None:
+        self.kept.append((rows, read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +77,21 @@ class _Deferring(Projection[B]):
     def _deferred(self, verb: str, session: Session, *arguments: Any, **more: Any) -> Any:
         keeping = _Keeping.like(self)
         page = getattr(keeping, verb)(session, *arguments, **more)
-        if not keeping.models:  # these rows are left to Pydantic
+        if not keeping.kept:  # these rows are left to Pydantic
             return page
         attributes = _attributes(page)
-        kept = _Kept(type(page), self.schema, {**attributes}, keeping.encoding.encode, keeping.models[0])
+        models = partial(_models, self, *keeping.kept[0])
+        kept = _Kept(type(page), self.schema, {**attributes}, keeping.encoding.encode, models)
         del attributes["items"]
         attributes[_KEPT] = kept
         object.__setattr__(page, "__class__", _UNTOUCHED[type(page)])
         return page
+
+
+def _models(projection: Projection[Any], rows: _Rows, read: Sequence[_Rows]) -> list[Any]:
+    """Return the response models of rows, and of those that were read for them in this order."""
+    left, nowhere = iter(read), cast("Session", None)
+    return Projection._made(projection, nowhere, rows, lambda *_: next(left))  # noqa: SLF001 - its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +116,12 @@ class _Kept:
 
 def _touch(page: Any) -> None:
     """Make an untouched page what it stands for."""
-    attributes = _attributes(page)
-    kept = attributes.get(_KEPT)
-    if kept is not None:
-        items = kept.models()[: len(kept.attributes["items"])]
-        attributes.clear()
-        attributes |= {**kept.attributes, "items": items}
-        object.__setattr__(page, "__class__", kept.kind)
+    with _LOOKING:
+        kept = _attributes(page).get(_KEPT)
+        if kept is not None:
+            items = kept.models()[: len(kept.attributes["items"])]
+            _set_attributes(page, {**kept.attributes, "items": items})  # at once: others may look meanwhile
+            object.__setattr__(page, "__class__", kept.kind)
 
 
 class _Untouched:

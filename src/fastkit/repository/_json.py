@@ -127,12 +127,12 @@ class JsonProjection(Projection[Any]):
             except UnexpectedRowsError:
                 fetch = again
             else:
-                self._keep(lambda: Projection._made(self, session, rows, again))  # noqa: SLF001 - its own
+                self._keep(rows, read)
                 return made
         return Projection._made(self, session, rows, fetch)  # noqa: SLF001 - its own; super() knows no class with slots
 
-    def _keep(self, models: Callable[[], list[Any]]) -> None:
-        """Do nothing with the way to response models, which nobody will need."""
+    def _keep(self, rows: Sequence[Sequence[Any]], read: Sequence[Sequence[Sequence[Any]]]) -> None:
+        """Do nothing with rows, and with those read for them: nobody will need response models of them."""
 
     def json(self, session: Session, verb: str, *arguments: Any, **more: Any) -> bytes | None:
         """Return the JSON of what a verb reads, or None for nothing."""
