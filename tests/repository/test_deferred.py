@@ -132,6 +132,7 @@ VERBS: dict[Any, Any] = {
     Slice: lambda reader: reader.slice(PageQuery(size=1)),
     Window: lambda reader: reader.window(WindowQuery(size=1)),
 }
+PAST: Any = object
 LOOKS: dict[str, Any] = {
     "items": lambda page: page.items,
     "size": lambda page: page.size,
@@ -165,6 +166,28 @@ LOOKS: dict[str, Any] = {
     "add": lambda page: (page.items.append("more"), dict(page)),
     "delete": lambda page: (delattr(page, "size"), dict(page)),
     "match": matched,
+    "class": lambda page: (page.__class__, page.__doc__),
+    "schema": lambda page: page.model_json_schema(),
+    "another of its class": lambda page: page.__class__(**{**dict(page), "size": 9}),
+    "another of its type": lambda page: type(page)(**{**dict(page), "size": 9}),
+    "method of its class": lambda page: page.model_construct(items=[], size=9),
+    "validation by its class": lambda page: page.model_validate({**VALUES, "size": 9}),
+    "reduce": lambda page: page.__reduce__()[1],
+    "set past the class": lambda page: (PAST.__setattr__(page, "size", 7), dict(page)),
+    "set items past the class": lambda page: (PAST.__setattr__(page, "items", []), dict(page)),
+    "delete past the class": lambda page: (PAST.__delattr__(page, "size"), dict(page)),
+    "get past the class": lambda page: PAST.__getattribute__(page, "items"),
+    "set all": lambda page: (PAST.__setattr__(page, "__dict__", {"items": [], "size": 7}), dict(page)),
+    "set state": lambda page: (page.__setstate__(page.model_construct(size=7).__getstate__()), dict(page)),
+    "init": lambda page: (page.__init__(**VALUES, size=7), dict(page)),
+}
+VALUES: dict[str, Any] = {
+    "items": [],
+    "total": 1,
+    "page": 1,
+    "has_more": False,
+    "next_cursor": None,
+    "previous_cursor": None,
 }
 
 
@@ -207,6 +230,13 @@ def test_it_equals_what_it_stands_for(pages: Any) -> None:
     plain, untouched = pages
     again = copy.copy(plain)
     assert (untouched == again, again != untouched) == (True, False)
+
+
+@ON_SQLITE
+def test_it_equals_a_page_of_the_same_type_of_items(pages: Any) -> None:
+    """As what it stands for does, though Pydantic asks for the class."""
+    plain, untouched = pages
+    assert type(plain)[BookOut].model_construct(**vars(plain)) == untouched
 
 
 @ON_SQLITE

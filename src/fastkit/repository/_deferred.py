@@ -29,6 +29,7 @@ _LOOKING = RLock()
 """Held while a page becomes what it stands for: one that an app keeps may be looked at by several threads."""
 _attributes: Callable[[object], dict[str, Any]] = BaseModel.__dict__["__dict__"].__get__
 _set_attributes: Callable[[object, dict[str, Any]], None] = BaseModel.__dict__["__dict__"].__set__
+_set_class: Callable[[object, type[Any]], None] = object.__dict__["__class__"].__set__
 
 
 def deferred(projection: Projection[B]) -> Projection[B]:
@@ -84,7 +85,7 @@ class _Deferring(Projection[B]):
         kept = _Kept(type(page), self.schema, {**attributes}, keeping.encoding.encode, models)
         del attributes["items"]
         attributes[_KEPT] = kept
-        object.__setattr__(page, "__class__", _UNTOUCHED[type(page)])
+        _set_class(page, _UNTOUCHED[type(page)])
         return page
 
 
@@ -121,20 +122,25 @@ def _touch(page: Any) -> None:
         if kept is not None:
             items = kept.models()[: len(kept.attributes["items"])]
             _set_attributes(page, {**kept.attributes, "items": items})  # at once: others may look meanwhile
-            object.__setattr__(page, "__class__", kept.kind)
+        _set_class(page, page.__class__)  # without anything kept, it is one that a method of its class makes
 
 
 class _Untouched:
     """A page that becomes an ordinary one as soon as somebody asks for its items, or for what it is made of."""
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        return _KINDS.get(type(self), type(self))
+
     @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # Pydantic looks here, from Rust as well
+    def __dict__(self) -> dict[str, Any]:  # Pydantic looks here, from Rust as well
         _touch(self)
         return _attributes(self)
 
-    def __getattr__(self, name: str) -> Any:  # all but the items are there
+    @__dict__.setter
+    def __dict__(self, attributes: dict[str, Any]) -> None:
         _touch(self)
-        return getattr(self, name)
+        _set_attributes(self, attributes)
 
 
 def _touching(name: str) -> Callable[..., Any]:
@@ -145,16 +151,40 @@ def _touching(name: str) -> Callable[..., Any]:
     return touch_first
 
 
+def _attribute(name: str) -> property:
+    """Return an attribute that is found before those of the page, even by the methods of `object`."""
+
+    def look(page: Any) -> Any:
+        if name == "items":
+            _touch(page)
+        return _attributes(page)[name]
+
+    def put(page: Any, value: Any) -> None:
+        _touch(page)
+        object.__setattr__(page, name, value)
+
+    def drop(page: Any) -> None:
+        _touch(page)
+        object.__delattr__(page, name)
+
+    return property(look, put, drop)
+
+
 _PAST_ATTRIBUTES = (
-    *("__copy__", "__deepcopy__", "__replace__", "__reduce_ex__", "__eq__", "__repr__", "__str__"),
+    *("__copy__", "__deepcopy__", "__replace__", "__reduce__", "__reduce_ex__", "__eq__", "__repr__", "__str__"),
     *("__setattr__", "__delattr__"),
 )
-"""What looks at the class first, or changes a page without a look at its attributes."""
+"""What looks at the class first, or notes a change."""
 
 
 def _untouched(kind: type[BaseModel]) -> type[Any]:
     methods = {name: _touching(name) for name in _PAST_ATTRIBUTES}
-    return type(kind.__name__, (_Untouched, kind), {**methods, "__module__": kind.__module__})
+    told = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+    made: type[Any] = type(kind.__name__, (_Untouched, kind), {**methods, **told})
+    for name in kind.model_fields:
+        setattr(made, name, _attribute(name))  # not at once: Pydantic would take it for a default
+    return made
 
 
 _UNTOUCHED = {kind: _untouched(kind) for kind in (Page, Slice, Window)}
+_KINDS = {untouched: kind for kind, untouched in _UNTOUCHED.items()}
