@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from threading import Barrier
 from typing import Any
@@ -259,6 +260,18 @@ def test_it_is_not_the_json_of_another_type(pages: Any) -> None:
     assert json_of(untouched, type(plain), AuthorOut) is None
     assert json_of(plain, type(plain), BookOut) is None
     assert json_of(None, type(plain), BookOut) is None
+
+
+@ON_SQLITE
+def test_what_cannot_be_json_is_left_to_pydantic(pages: Any) -> None:
+    """Half of a character, or too long a number: the error is Pydantic's, as is the JSON if it can write it."""
+    plain, untouched = pages
+    attributes = _deferred._attributes(untouched)
+    kept = attributes[_deferred._KEPT]
+    attributes[_deferred._KEPT] = replace(kept, attributes={**kept.attributes, "size": "\ud800"})
+
+    assert json_of(untouched, type(plain), BookOut) is None
+    assert untouched.items == plain.items
 
 
 @pytest.mark.usefixtures("deferring")

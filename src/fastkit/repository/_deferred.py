@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
@@ -44,9 +45,14 @@ def deferred(projection: Projection[B]) -> Projection[B]:
 
 
 def json_of(found: object, kind: type[Any], schema: type[BaseModel]) -> bytes | None:
-    """Return the JSON of a page of this kind and response model, or None if somebody has looked at it."""
+    """Return the JSON of a page of this kind and response model, or None if Pydantic is to make it."""
     kept = _attributes(found).get(_KEPT) if isinstance(found, _Untouched) else None
-    return kept.encode(kept.attributes) if kept and (kept.kind, kept.schema) == (kind, schema) else None
+    if not kept or (kept.kind, kept.schema) != (kind, schema):
+        return None
+    try:
+        return kept.encode(kept.attributes)
+    except PydanticSerializationError:  # which Pydantic tells in its own words
+        return None
 
 
 @dataclass(frozen=True, slots=True)
