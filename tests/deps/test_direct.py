@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import World
 from deps.apps import Limited, answer, app_of, client_of, rows, started
-from deps.twin_apps import PAGES, NewAuthor, app_with, tenant
+from deps.twin_apps import PAGES, BookOut, NewAuthor, app_with, tenant
 from fastapi import Depends, FastAPI, routing
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +24,7 @@ from starlette.requests import Request
 
 from bookshop.models import Author
 from fastkit.deps import DirectRoute, UnitRoute, direct, transaction, unit_of_work
+from fastkit.pages import Page, PageQuery
 from fastkit.repository._projection import Projection
 
 pytestmark = [
@@ -257,6 +258,27 @@ async def test_pages_are_json_already(monkeypatch: pytest.MonkeyPatch, twins: tu
                 assert (await answer(direct, prefix + path)).is_success, path
         for path in looked_at:
             assert (await answer(direct, path)).status_code == 500, path
+
+
+async def test_a_task_that_outlives_the_request_reads_as_ever(stocked: World) -> None:
+    """Though it has the context of the endpoint that started it."""
+    app, answered, tasks = app_of(stocked), asyncio.Event(), []
+    app.router.route_class = DirectRoute
+
+    async def later() -> Any:
+        await answered.wait()
+        async with stocked.serving() as shop:
+            return await shop.books.into(BookOut).page(PageQuery())
+
+    @app.get("/pages")
+    async def start(shop: Annotated[Any, unit_of_work(stocked.unit)]) -> Page[BookOut]:
+        tasks.append(asyncio.create_task(later()))
+        page: Page[BookOut] = await shop.books.into(BookOut).page(PageQuery())
+        return page
+
+    assert (await answer(app, "/pages")).is_success
+    answered.set()
+    assert type(await tasks[0]) is Page
 
 
 async def test_overrides_are_honoured(stocked: World, twins: tuple[FastAPI, FastAPI]) -> None:

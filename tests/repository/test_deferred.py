@@ -195,7 +195,7 @@ VALUES: dict[str, Any] = {
 @pytest.fixture
 def deferring() -> Iterator[None]:
     """Read as inside a route that makes JSON of what is returned."""
-    token = DEFERRING.set(True)
+    token = DEFERRING.set([True])
     yield
     DEFERRING.reset(token)
 
@@ -206,7 +206,7 @@ async def pages(request: pytest.FixtureRequest, stocked: World) -> Any:
     read = VERBS[request.param]
     async with stocked.serving() as shop:
         plain = await read(shop.books.into(BookOut))
-        token = DEFERRING.set(True)
+        token = DEFERRING.set([True])
         untouched = await read(shop.books.into(BookOut))
         DEFERRING.reset(token)
     assert type(plain) is request.param
@@ -335,6 +335,22 @@ async def test_it_keeps_no_session_and_leaves_nothing(stocked: World) -> None:
         assert rows() is None
     finally:
         gc.enable()
+
+
+@ON_SQLITE
+async def test_a_reader_outlives_the_route(stocked: World) -> None:
+    """Whoever keeps it, or goes on with the context of the request, reads ordinary pages afterwards."""
+    waiting = [True]
+    token = DEFERRING.set(waiting)
+    async with stocked.serving() as shop:
+        reader = shop.books.into(BookOut)
+        before = await reader.page(PageQuery())
+        waiting.clear()
+        pages = [await each.page(PageQuery()) for each in (reader, shop.books.into(BookOut))]
+    DEFERRING.reset(token)
+
+    assert type(before) is not Page
+    assert [type(page) for page in pages] == [Page, Page]
 
 
 @pytest.mark.usefixtures("deferring")

@@ -253,7 +253,8 @@ class _Plan:
         """Make all calls and return the response; units end when FastAPI ends what is of the scope of a function."""
         stack: AsyncExitStack = request.scope["fastapi_function_astack"]
         results: list[Any] = []
-        token = DEFERRING.set(self._page is not None)
+        deferring = [] if self._page is None else [True]
+        token = DEFERRING.set(deferring)
         try:
             for step, values in zip(self._steps, arguments, strict=True):
                 for name, place in step.takes:
@@ -262,6 +263,7 @@ class _Plan:
                 results.append(await calling)
         finally:
             DEFERRING.reset(token)
+            deferring.clear()
         result = results[-1]
         return result if isinstance(result, Response) else await self._rendered(request, result)
 

@@ -21,8 +21,8 @@ from fastkit.repository._projection import Projection
 B = TypeVar("B", bound=BaseModel)
 _Rows: TypeAlias = Sequence[Sequence[Any]]
 
-DEFERRING: ContextVar[bool] = ContextVar("fastkit_deferring", default=False)
-"""Whether a route will make JSON of the pages that are read now."""
+DEFERRING: ContextVar[Sequence[bool]] = ContextVar("fastkit_deferring", default=())
+"""Not empty while a route waits for pages to make JSON of; it empties it, for tasks that go on with this context."""
 
 _KEPT = " kept"
 """Where an untouched page keeps what it is made of: among its attributes, by a name that is none."""
@@ -46,7 +46,7 @@ def deferred(projection: Projection[B]) -> Projection[B]:
 
 def json_of(found: object, kind: type[Any], schema: type[BaseModel]) -> bytes | None:
     """Return the JSON of a page of this kind and response model, or None if Pydantic is to make it."""
-    kept = _attributes(found).get(_KEPT) if isinstance(found, _Untouched) else None
+    kept: _Kept | None = _attributes(found).get(_KEPT) if isinstance(found, _Untouched) else None
     if not kept or (kept.kind, kept.schema) != (kind, schema):
         return None
     try:
@@ -82,6 +82,8 @@ class _Deferring(Projection[B]):
         return cast("Window[B]", self._deferred("window", session, query, *where))
 
     def _deferred(self, verb: str, session: Session, *arguments: Any, **more: Any) -> Any:
+        if not DEFERRING.get():  # no longer
+            return getattr(Projection, verb)(self, session, *arguments, **more)
         keeping = _Keeping.like(self)
         page = getattr(keeping, verb)(session, *arguments, **more)
         if not keeping.kept:  # these rows are left to Pydantic
