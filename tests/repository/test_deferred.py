@@ -378,6 +378,19 @@ async def test_what_pydantic_must_look_at_is_not_deferred(stocked: World, schema
 
 @pytest.mark.usefixtures("deferring")
 @ON_SQLITE
+async def test_a_number_that_pydantic_converts(stocked: World) -> None:
+    """The bounds of a query that code has made may be of other types, and a page tells them."""
+    query = PageQuery.model_construct(page=True, size=1)
+    async with stocked.serving() as shop:
+        reader = shop.books.into(BookOut)
+        pages = [await reader.page(query), await reader.slice(query)]
+        pages += [await reader.window(WindowQuery.model_construct(cursor=None, size=True))]
+
+    assert [type(page) for page in pages] == [Page, Slice, Window]
+
+
+@pytest.mark.usefixtures("deferring")
+@ON_SQLITE
 async def test_only_pages_are_deferred(stocked: World) -> None:
     """Single models and lists are what they always are; so are objects."""
     async with stocked.serving() as shop:

@@ -82,7 +82,7 @@ class _Deferring(Projection[B]):
         return cast("Window[B]", self._deferred("window", session, query, *where))
 
     def _deferred(self, verb: str, session: Session, *arguments: Any, **more: Any) -> Any:
-        if not DEFERRING.get():  # no longer
+        if not DEFERRING.get() or not _is_usual(arguments[0]):
             return getattr(Projection, verb)(self, session, *arguments, **more)
         keeping = _Keeping.like(self)
         page = getattr(keeping, verb)(session, *arguments, **more)
@@ -95,6 +95,11 @@ class _Deferring(Projection[B]):
         attributes[_KEPT] = kept
         _set_class(page, _UNTOUCHED[type(page)])
         return page
+
+
+def _is_usual(query: Any) -> bool:
+    """Return whether the numbers of a query, which a page tells, become JSON as they are."""
+    return {type(query.size), type(getattr(query, "page", 1))} == {int}
 
 
 def _models(projection: Projection[Any], rows: _Rows, read: Sequence[_Rows]) -> list[Any]:
