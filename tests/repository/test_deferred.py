@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from threading import Barrier
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pytest
 from conftest import World
@@ -65,6 +65,18 @@ class ShoutedOut(Schema):
     def shout(cls, title: str) -> str:
         """Return it in capitals."""
         return title.upper()
+
+
+class CountedOut(BaseModel):
+    """A book that is noted when it is made."""
+
+    made: ClassVar[int] = 0
+    title: str
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Note it."""
+        CountedOut.made += 1
+        return super().__new__(cls)
 
 
 class CostlyOut(BaseModel):
@@ -366,7 +378,7 @@ async def test_an_empty_page(stocked: World) -> None:
 
 @pytest.mark.usefixtures("deferring")
 @ON_SQLITE
-@pytest.mark.parametrize("schema", [ShoutedOut, CostlyOut])
+@pytest.mark.parametrize("schema", [ShoutedOut, CountedOut, CostlyOut])
 async def test_what_pydantic_must_look_at_is_not_deferred(stocked: World, schema: Any) -> None:
     """A model that does more, and rows that need a conversion."""
     async with stocked.serving() as shop:

@@ -87,6 +87,8 @@ def fields_of(schema: Any) -> Mapping[str, Field]:
     inner = model["schema"]
     _allow(model, _MODEL, name)
     _allow(model["config"], _CONFIG, f"the configuration of {name}")
+    if schema.__new__ is not object.__new__:  # Pydantic calls it
+        raise NotPlainError(f"{name} has a __new__ of its own")
     if model["custom_init"] or model["root_model"] or inner.get("computed_fields") or "extras_schema" in inner:
         raise NotPlainError(f"{name} has computed fields or an __init__ of its own")
     found = dict(_fields(schema, inner["fields"], definitions))
