@@ -188,6 +188,7 @@ LOOKS: dict[str, Any] = {
     "reduce": lambda page: page.__reduce__()[1],
     "set past the class": lambda page: (PAST.__setattr__(page, "size", 7), dict(page)),
     "set items past the class": lambda page: (PAST.__setattr__(page, "items", []), dict(page)),
+    "add past the class": lambda page: (PAST.__setattr__(page, "mark", 7), page.items, page.mark, list(vars(page))),
     "delete past the class": lambda page: (PAST.__delattr__(page, "size"), dict(page)),
     "get past the class": lambda page: PAST.__getattribute__(page, "items"),
     "set all": lambda page: (PAST.__setattr__(page, "__dict__", {"items": [], "size": 7}), dict(page)),

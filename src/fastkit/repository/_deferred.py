@@ -131,10 +131,11 @@ class _Kept:
 def _touch(page: Any) -> None:
     """Make an untouched page what it stands for."""
     with _LOOKING:
-        kept = _attributes(page).get(_KEPT)
+        attributes = {**_attributes(page)}
+        kept = attributes.pop(_KEPT, None)
         if kept is not None:
             items = kept.models()[: len(kept.attributes["items"])]
-            _set_attributes(page, {**kept.attributes, "items": items})  # at once: others may look meanwhile
+            _set_attributes(page, {**kept.attributes, **attributes, "items": items})  # at once: others may look
         _set_class(page, page.__class__)  # without anything kept, it is one that a method of its class makes
 
 
