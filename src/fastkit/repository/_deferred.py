@@ -26,8 +26,6 @@ DEFERRING: ContextVar[Sequence[bool]] = ContextVar("fastkit_deferring", default=
 
 _KEPT = " kept"
 """Where an untouched page keeps what it is made of: among its attributes, by a name that is none."""
-_LOOKING = RLock()
-"""Held while a page becomes what it stands for: one that an app keeps may be looked at by several threads."""
 _attributes: Callable[[object], dict[str, Any]] = BaseModel.__dict__["__dict__"].__get__
 _set_attributes: Callable[[object, dict[str, Any]], None] = BaseModel.__dict__["__dict__"].__set__
 _set_class: Callable[[object, type[Any]], None] = object.__dict__["__class__"].__set__
@@ -119,6 +117,7 @@ class _Kept:
         attributes: Its attributes, with what is encoded for its rows.
         encode: Makes JSON of it.
         models: Makes response models of its rows, and perhaps of one more.
+        lock: Held while it is made into what it stands for: several threads may look at one that an app keeps.
     """
 
     kind: type[BaseModel]
@@ -126,28 +125,30 @@ class _Kept:
     attributes: Mapping[str, Any]
     encode: Callable[[Mapping[str, Any]], bytes]
     models: Callable[[], list[Any]]
+    lock: RLock = field(default_factory=RLock)
 
 
 def _touch(page: Any) -> None:
     """Make an untouched page what it stands for."""
-    with _LOOKING:
-        attributes = {**_attributes(page)}
-        kept = attributes.pop(_KEPT, None)
-        if kept is not None:
-            items = kept.models()[: len(kept.attributes["items"])]
-            _set_attributes(page, {**kept.attributes, **attributes, "items": items})  # at once: others may look
-        _set_class(page, page.__class__)  # without anything kept, it is one that a method of its class makes
+    kept: _Kept | None = _attributes(page).get(_KEPT)
+    if kept is not None:
+        with kept.lock:
+            attributes = {**_attributes(page)}
+            if attributes.pop(_KEPT, None) is not None:
+                items = kept.models()[: len(kept.attributes["items"])]
+                _set_attributes(page, {**kept.attributes, **attributes, "items": items})  # at once: others may look
+    _set_class(page, page.__class__)  # without anything kept, it is one that a method of its class makes
 
 
 class _Untouched:
     """A page that becomes an ordinary one as soon as somebody asks for its items, or for what it is made of."""
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type[Any]:
+    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _KINDS.get(type(self), type(self))
 
-    @property
-    def __dict__(self) -> dict[str, Any]:  # Pydantic looks here, from Rust as well
+    @property  # Pydantic looks here, from Rust as well
+    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         _touch(self)
         return _attributes(self)
 
