@@ -6,9 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 920, 250, 60, 13, 16, 84
+WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 920, 250, 60, 13, 16, 100
 LOW, HIGH = 0.25, 16.0
-COLOURS = ("#0b6e4f", "#8fb8de", "#5c80bc", "#d9a441", "#c8703d", "#a44a8c", "#7a6c9d", "#9a9a9a")
+COLOURS = (
+    "#0b6e4f",
+    "#4fae8a",
+    "#8fb8de",
+    "#5c80bc",
+    "#d9a441",
+    "#c8703d",
+    "#a44a8c",
+    "#7a6c9d",
+    "#c9b458",
+    "#9a9a9a",
+    "#c4c4c4",
+)
 
 
 def _x(value: float) -> float:
@@ -25,7 +37,7 @@ def svg(title: str, groups: Mapping[str, Mapping[str, float]], names: Sequence[s
         groups: By the name of a group, how many times faster each contestant is.
         names: Contestants in the order of their colours.
     """
-    colours = dict(zip(names, COLOURS, strict=False))
+    colours = dict(zip(names, COLOURS[: len(names)], strict=True))
     parts, y = [], float(TOP)
     for group, bars in groups.items():
         parts.append(
@@ -48,10 +60,12 @@ def svg(title: str, groups: Mapping[str, Mapping[str, float]], names: Sequence[s
         colour = "#222" if value == 1 else "#ddd"
         grid.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{y - GAP + 4:.0f}" stroke="{colour}"/>')
         grid.append(f'<text x="{x:.1f}" y="{TOP - 12}" text-anchor="middle" class="small">{value:g}</text>')
-    legend, x = [], 12.0
+    legend, x, line = [], 12.0, 40
     for name in names:
-        legend.append(f'<rect x="{x:.0f}" y="40" width="10" height="10" fill="{colours[name]}"/>')
-        legend.append(f'<text x="{x + 14:.0f}" y="49" class="small">{escape(name)}</text>')
+        if x + 26 + 6.1 * len(name) > WIDTH:
+            x, line = 12.0, line + 16
+        legend.append(f'<rect x="{x:.0f}" y="{line}" width="10" height="10" fill="{colours[name]}"/>')
+        legend.append(f'<text x="{x + 14:.0f}" y="{line + 9}" class="small">{escape(name)}</text>')
         x += 26 + 6.1 * len(name)
     height = y + 4
     head = (

@@ -147,13 +147,13 @@ class _Untouched:
     def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _KINDS.get(type(self), type(self))
 
-    @property  # Pydantic looks here, from Rust as well
-    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property
+    def __dict__(self) -> dict[str, Any]:  # Pydantic looks here, from Rust as well
         _touch(self)
         return _attributes(self)
 
     @__dict__.setter
-    def __dict__(self, attributes: dict[str, Any]) -> None:
+    def __dict__(self, attributes: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         _touch(self)
         _set_attributes(self, attributes)
 
