@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from conftest import TIMEOUTS, AsyncShop, Shop, World
@@ -11,7 +14,7 @@ from sqlalchemy import event, text
 
 from bookshop.models import Author, Book
 from fastkit.database import READS, AsyncDatabase, Database
-from fastkit.errors import ForeignKeyError, LockTimeoutError
+from fastkit.errors import ForeignKeyError, LockTimeoutError, ReadOnlyError
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +130,31 @@ async def test_read_only_is_gone_with_its_block_although_it_failed(sqlite: World
         async with sqlite.shop() as shop:
             (await shop.books.get_one(1)).stock += 1
             await shop.commit()
+
+
+async def test_a_file_that_may_only_be_read(tmp_path: Path) -> None:
+    """It is read, in both colours, and stays as it is; a write is refused."""
+    file = tmp_path / "there.db"
+    with closing(sqlite3.connect(file)) as maker:
+        maker.executescript(
+            "CREATE TABLE author (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO author VALUES (1, 'Ovid')"
+        )
+    before = file.read_bytes()
+    sync_database = Database(f"sqlite:///file:{file}?mode=ro&uri=true", timeouts=TIMEOUTS)
+    async_database = AsyncDatabase(f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true", timeouts=TIMEOUTS)
+
+    with Shop.serving(sync_database) as shop:
+        assert shop.authors.count() == 1
+        with pytest.raises(ReadOnlyError), shop:
+            shop.authors.add(Author(name="Sappho"))
+            shop.commit()
+    async with AsyncShop.serving(async_database) as async_shop:
+        assert await async_shop.authors.count() == 1
+        async with async_shop.block(read_only=True):
+            assert await async_shop.authors.exists(Author.name == "Ovid")
+    sync_database.close()
+    await async_database.close()
+    assert file.read_bytes() == before
 
 
 async def test_both_colours_share_a_file(tmp_path) -> None:

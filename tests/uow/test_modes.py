@@ -102,6 +102,12 @@ async def test_c22_a_read_only_block_refuses_every_write(stocked: World, write) 
         await shop.commit()
 
 
+async def test_c22_a_text_in_a_read_only_block_needs_no_mark(stocked: World) -> None:
+    """It cannot have changed anything, so nothing is forgotten where nobody commits."""
+    async with stocked.shop().block(read_only=True) as shop:
+        assert await shop.session.scalar(text("SELECT stock FROM book WHERE id = 1")) == 5
+
+
 async def test_c22_the_statement_timeout_stops_a_statement(stocked: World) -> None:
     """A statement that runs too long is stopped and told as such; the next block has the usual limit."""
     with pytest.raises(StatementTimeoutError):

@@ -50,7 +50,7 @@ class SQLiteBackend(Backend):
             dbapi.isolation_level = None  # the driver never sends BEGIN by itself; the `begin` event does
             cursor = dbapi.cursor()
             cursor.execute(f"PRAGMA busy_timeout={timeouts.lock_ms}")
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _use_wal(cursor)
             cursor.execute("PRAGMA synchronous=NORMAL")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
@@ -76,6 +76,14 @@ class SQLiteBackend(Backend):
         if mode.timeout:
             listen_as_own(view, "before_cursor_execute", _restart_stopwatch)
         return view
+
+
+def _use_wal(cursor: Any) -> None:
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:  # the rest of the code says why
+            raise  # a file that may only be read stays as it is
 
 
 def _begin(connection: Connection) -> None:

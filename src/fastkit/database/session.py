@@ -344,9 +344,10 @@ class GuardedSession(SessionLife):
                 )
             if isinstance(statement, ExecutableDDLElement) and self.get_bind().dialect.name in {"mariadb", "mysql"}:
                 raise UnitOfWorkError("MariaDB commits by itself when it runs DDL: run it outside units of work.")
-            if transaction.mode.read_only and not is_text(statement):
+            if not transaction.mode.read_only:
+                transaction.executed(writes)
+            elif not is_text(statement):  # whose changes the database refuses
                 raise ReadOnlyError(READ_ONLY)
-            transaction.executed(writes)
 
 
 def rows_or_key(result: Any) -> Sequence[Row[Any]]:
