@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,16 @@ def test_every_test_says_what_it_expects(path: Path) -> None:
     silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
 
     assert silent == []
+
+
+def test_the_example_for_an_existing_database_is_short() -> None:
+    """Not more than forty lines, besides empty ones, comments and docstrings."""
+    source = (Path(__file__).parents[1] / "examples" / "existing_database.py").read_text()
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [each for each in tokenize.generate_tokens(io.StringIO(source).readline) if each.type not in silent]
+    lines = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
+            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+
+    assert 30 < len(lines) <= 40
