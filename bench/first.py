@@ -7,7 +7,6 @@ bench/README.md says how to read what it prints.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import random
 import sys
@@ -19,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from bench.contestants import FASTKIT, HAND, OPERATIONS, contestants  # noqa: E402 - found through the line above
-from bench.measure import Runners, assert_equal_outcomes, measure  # noqa: E402 - same
+from bench.measure import Runners, assert_equal_outcomes, measure, run  # noqa: E402 - same
 from bench.report import Cell, facts, markdown, write  # noqa: E402 - same
 from bench.shop import DRIVERS, Driver, Store, store  # noqa: E402 - same
 
@@ -39,7 +38,7 @@ def main() -> None:
                     print(f"not measured, because its server does not answer: {driver.label}", file=sys.stderr)
                     continue
                 servers["PostgreSQL" if driver.is_server else "SQLite"] = found.version
-                cells += asyncio.run(_driver(driver, found, asked))
+                cells += run(_driver(driver, found, asked))
     if not cells:
         sys.exit("Nothing was measured.")
     known = facts(servers, load)

@@ -9,7 +9,6 @@ as FastAPI's docs have it, and SQLAlchemy's columns with a `TypeAdapter`.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import random
 import sys
@@ -22,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from bench.contestants import FASTKIT, HAND  # noqa: E402 - found through the line above
-from bench.measure import Timing, measure, once, spread  # noqa: E402 - same
+from bench.measure import Timing, measure, once, run, spread  # noqa: E402 - same
 from bench.report import facts  # noqa: E402 - same
 from bench.shop import DRIVERS, Driver, store  # noqa: E402 - same
 from pydantic import TypeAdapter  # noqa: E402 - same
@@ -335,7 +334,7 @@ def main() -> None:
                     continue
                 servers["PostgreSQL" if driver.is_server else "SQLite"] = found.version
                 _fill(found.observer)
-                cells += asyncio.run(_driver(driver, found.url, asked))
+                cells += run(_driver(driver, found.url, asked))
     text = _markdown(cells, facts(servers, load))
     print(text)
     if not (asked.quick or asked.only):

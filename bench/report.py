@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def facts(servers: dict[str, str], load_before: Iterable[float]) -> dict[str, An
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
+        "event loop": f"uvloop {version('uvloop')}" if find_spec("uvloop") else "asyncio",
         **servers,
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
         "load before": [round(each, 2) for each in load_before],

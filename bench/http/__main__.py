@@ -9,7 +9,6 @@ every script in `bench`.)
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 import os
 import random
@@ -31,7 +30,7 @@ from bench.http.equality import assert_equal  # noqa: E402 - same
 from bench.http.line_up import MODULES, Contestant, contestant  # noqa: E402 - same
 from bench.http.told import Cell  # noqa: E402 - same
 from bench.http.workloads import EXPORT, GET, LIST, WORKLOADS, Ask  # noqa: E402 - same
-from bench.measure import Timing, measure  # noqa: E402 - same
+from bench.measure import Timing, measure, run  # noqa: E402 - same
 from bench.report import facts  # noqa: E402 - same
 from bench.shop import DRIVERS, Driver, Store, store  # noqa: E402 - same
 from sqlalchemy.exc import SAWarning  # noqa: E402 - same
@@ -115,7 +114,7 @@ def main() -> None:
                     continue
                 servers["PostgreSQL" if driver.is_server else "SQLite"] = found.version
                 shop.fill(found.observer)
-                cells += asyncio.run(_driver(driver, found, asked))
+                cells += run(_driver(driver, found, asked))
     known = {**facts(servers, load), **told.versions()}
     text = told.markdown(cells, known)
     print(text)
