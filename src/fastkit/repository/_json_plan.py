@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from types import NoneType
 from typing import Any
 
@@ -60,7 +61,7 @@ class Check:
             strange.remove(NoneType)
         if strange or (self.field is not None and self.field.choices and not {*values} - {None} <= self.field.choices):
             return False
-        return found.isdisjoint(_CLOSER) or _are_usual(values)
+        return found.isdisjoint(_CLOSER) or _are_usual([value for value in values if value is not None])
 
     def _is_missing_with_its_row(self, values: Sequence[Any], columns: _Columns) -> bool:
         if self.within is None:
@@ -69,16 +70,16 @@ class Check:
 
 
 _CLOSER = {Decimal, datetime, time}
+_KNOWN_ZONES = {id(None), id(UTC)}
+_zone = attrgetter("tzinfo")
 
 
 def _are_usual(values: Sequence[Any]) -> bool:
     """Return whether no number is infinite or none, and no offset from UTC has seconds, which encoders round."""
-    return all(
-        value.is_finite()
-        if isinstance(value, Decimal)
-        else value.tzinfo is UTC or not (value.utcoffset() or _MINUTE) % _MINUTE
-        for value in values
-        if value is not None
+    if isinstance(values[0], Decimal):
+        return all(map(Decimal.is_finite, values))
+    return _KNOWN_ZONES.issuperset(map(id, map(_zone, values))) or all(
+        not (value.utcoffset() or _MINUTE) % _MINUTE for value in values
     )
 
 
