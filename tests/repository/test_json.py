@@ -175,6 +175,37 @@ def test_the_bytes_are_those_of_the_models(extra: bool, case: Any) -> None:
     assert outcome(lambda: fast._encoded(fast._made(session, rows))) == outcome(models)
 
 
+HALF_A_MINUTE = timezone(timedelta(hours=-3, seconds=-31))
+WRITTEN_OTHERWISE = [
+    *((Decimal, Decimal(text)) for text in ("NaN", "sNaN", "Infinity", "-Infinity", "1E+400", "-0")),
+    *((datetime, datetime(2020, 1, 1, tzinfo=zone)) for zone in (HALF_A_MINUTE, UTC, None)),
+    *((time, time(1, 2, tzinfo=zone)) for zone in (HALF_A_MINUTE, UTC, None)),
+    *((float, value) for value in (1e16, 1e-7, float("nan"), float("inf"), -0.0)),
+    *((timedelta, timedelta(days=days, microseconds=1)) for days in (0, -1, 400)),
+    *((int, value) for value in (2**63, -(2**64), 10**30)),
+    *((str, value) for value in ("\x00", "\u2028", "</script>", "\U0001f600", '"\\')),
+    (uuid.UUID, OtherUuid(int=7)),
+    (date, datetime(2020, 1, 1, tzinfo=UTC)),
+    (Literal["x", "y"], "z"),
+]
+
+
+@pytest.mark.parametrize("optional", [True, False])
+@pytest.mark.parametrize(("kind", "odd"), WRITTEN_OTHERWISE, ids=repr)
+def test_what_encoders_write_otherwise(extra: bool, kind: Any, odd: Any, optional: bool) -> None:
+    """Each of them alone, last among usual ones, and where a value may be missing."""
+    schema = create_model("Out", a=(kind | None if optional else kind, ...))
+    slow = Projection.of(Selection(Wide), schema)
+    fast = JsonProjection.like(slow)
+    usual = {Decimal: Decimal(1), datetime: datetime(2020, 1, 1, tzinfo=UTC), time: time(1), Literal["x", "y"]: "x"}
+    session: Any = None
+    for rows in ([(odd,)], [(usual.get(kind, odd),), *[(None,)] * optional, (odd,)]):
+        models = outcome(
+            lambda rows=rows: TypeAdapter(list[schema]).dump_json(slow._made(session, rows), by_alias=True)
+        )
+        assert outcome(lambda rows=rows: fast._encoded(fast._made(session, rows))) == models
+
+
 @settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_pages_and_single_rows_as_well(extra: bool, case: Any) -> None:
