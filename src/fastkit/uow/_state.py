@@ -220,6 +220,7 @@ def refuse_confirmation(database: Database | AsyncDatabase) -> None:
 
 
 def names_of(objects: Sequence[object]) -> str:
+    """Return of which classes objects are and how many of each, such as "2 x Book, 1 x Author"."""
     counts: dict[str, int] = {}
     for entity in objects:
         counts[type(entity).__name__] = counts.get(type(entity).__name__, 0) + 1
