@@ -1,7 +1,7 @@
 """
 A read-only API for a database that is already there, whatever its tables: lists, single rows, and what belongs to them.
 
-    DATABASE=sqlite:///chinook.db uvicorn --app-dir examples existing_database:app
+    DATABASE="sqlite:///file:chinook.db?mode=ro&uri=true" uvicorn --app-dir examples existing_database:app
 """
 
 import os

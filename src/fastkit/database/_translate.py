@@ -146,7 +146,8 @@ def _uncoded(error: sa.DBAPIError) -> Kind | None:
     if isinstance(error, sa.InterfaceError | sa.OperationalError) and _CLOSED.search(message):
         return ConnectionLostError
     # psycopg raises DataError for a value that it cannot send, in `execute`, and for one that it cannot read.
-    is_value = isinstance(error, sa.DataError) and "execute" in _phases(error)
+    is_sending = (error.statement or "").startswith("COPY ") or "execute" in _phases(error)
+    is_value = isinstance(error, sa.DataError) and is_sending
     return InvalidValueError if is_value or _NOT_BOUND.match(message) else None
 
 

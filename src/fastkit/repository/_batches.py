@@ -149,7 +149,7 @@ class Batches:
                 absent.append(place)
             elif type(None) in kinds and column.key in self.values.filled:
                 absent.append(place)
-            if alike.kind is not None and isinstance(column.type, JSON):
+            if isinstance(column.type, JSON) and (alike.kind is not None or any(map(_is_model, kinds))):
                 by_place[place], is_changed = [to_jsonable_python(v, by_alias=True) for v in by_place[place]], True
         return (list(zip(*by_place, strict=True)) if is_changed else alike.rows), absent
 
@@ -158,7 +158,7 @@ class Batches:
         if alike.kind is not None or not {self.values.kind, self.values.version}.isdisjoint(columns):
             return False
         kinds: set[Any] = set(map(type, chain.from_iterable(alike.rows)))
-        return type(None) not in kinds and not any(map(_is_sql, kinds))
+        return type(None) not in kinds and not any(_is_sql(kind) or _is_model(kind) for kind in kinds)
 
     def _refuse_sql(self, alike: _Alike, place: int) -> None:
         number = next(
@@ -230,6 +230,10 @@ def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
 
 def _is_sql(kind: type[Any]) -> bool:
     return issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__")
+
+
+def _is_model(kind: type[Any]) -> bool:
+    return issubclass(kind, BaseModel)
 
 
 def _held(verb: str, given: Any, number: int) -> tuple[type[BaseModel] | None, Mapping[str, Any], tuple[str, ...]]:

@@ -12,16 +12,22 @@ from typing import Any, get_args
 
 from pydantic import SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
-from sqlalchemy import ColumnElement, inspect, select
+from sqlalchemy import ColumnElement, TypeDecorator, inspect, select, types
 from sqlalchemy.exc import ArgumentError, NoInspectionAvailable
 from sqlalchemy.orm import Mapper, RelationshipProperty, class_mapper
 
 from fastkit.errors import DeclarationError
 from fastkit.repository._places import nearest
-from fastkit.repository.filters import ContainsFilter, Filter, StartsWithFilter, Where, either
+from fastkit.repository.filters import ContainsFilter, Filter, Search, StartsWithFilter, Where, either
 from fastkit.schemas import From
 
 _RELATED = "a subquery of one value, select(Author.name).where(Author.id == Book.author_id).scalar_subquery()"
+
+
+_NO_TEXTS = (
+    *(types.Integer, types.Numeric, types.Boolean, types.Date, types.DateTime, types.Time, types.Interval),
+    *(types.LargeBinary, types.Uuid, types.JSON, types.ARRAY),
+)
 
 
 def filters_of(query: Any) -> Iterator[tuple[str, Filter | Where]]:
@@ -117,7 +123,7 @@ def check_paths(query: Any) -> None:
     """
     for name, kind in filters_of(query):
         for path in _paths(name, query.model_fields[name], kind):
-            _check_path(query, name, path.split("."))
+            _check_path(query, name, kind, path.split("."))
     for name, expression in query.sort.expressions.items():
         _check_key(query, name, getattr(query.mapped_class(), name) if expression is None else expression)
 
@@ -132,7 +138,7 @@ def _check_key(query: Any, name: str, expression: Any) -> None:
         raise _error(query, "sort", f"{name!r} is about {strange[0]}, not {mapper.class_.__name__}: sort by {_RELATED}")
 
 
-def _check_path(query: Any, name: str, names: Sequence[str]) -> None:
+def _check_path(query: Any, name: str, kind: Filter | Where, names: Sequence[str]) -> None:
     entity = query.mapped_class()
     for step in names[:-1]:
         relations = inspect(entity).relationships
@@ -143,6 +149,15 @@ def _check_path(query: Any, name: str, names: Sequence[str]) -> None:
     known = set(inspect(entity).all_orm_descriptors.keys()) - set(inspect(entity).relationships.keys())
     if names[-1] not in known:
         raise _error(query, name, f"{entity.__name__}.{names[-1]} holds no value to compare{nearest(names[-1], known)}")
+    if isinstance(kind, ContainsFilter | StartsWithFilter | Search) and _holds_no_text(getattr(entity, names[-1])):
+        raise _error(query, name, f"{entity.__name__}.{names[-1]} is no text, and PostgreSQL has no LIKE for it")
+
+
+def _holds_no_text(attribute: Any) -> bool:
+    """Return whether a column is certainly of another kind than a text."""
+    found = getattr(attribute, "type", None)
+    found = found.impl_instance if isinstance(found, TypeDecorator) else found
+    return isinstance(found, _NO_TEXTS) or (isinstance(found, types.Enum) and found.native_enum)
 
 
 def _check_filter(query: Any, name: str, info: FieldInfo, kind: Filter | Where | None) -> None:

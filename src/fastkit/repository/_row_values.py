@@ -101,6 +101,8 @@ class RowValues:
         Raises:
             DeclarationError: There is none; the message begins with *where*.
         """
+        if not isinstance(name, str):
+            raise DeclarationError(f"{where}: values go by name, as in {{'price': 1}}, not by {name!s}.")
         found = self.columns.get(name)
         if found is None:
             raise _refusal(self.mapper, name, self.columns, where)

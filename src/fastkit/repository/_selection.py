@@ -148,6 +148,8 @@ class Selection(Generic[M]):
     def get_many(self, session: Session, idents: Iterable[Any]) -> list[M]:
         """Return the objects with these primary keys, in this order; those that are missing are left out."""
         self._refuse_lock(session)
+        if isinstance(idents, str | bytes):
+            raise DeclarationError(f"get_many() takes many keys, in a list or from a generator, not {idents!r}.")
         asked = [tuple(self.parts(ident)) for ident in idents if ident is not None]
         found: dict[tuple[Any, ...], M] = {}
         each = KEYS_AT_ONCE // len(self.primary_key)

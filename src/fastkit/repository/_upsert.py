@@ -176,6 +176,8 @@ def next_version(values: RowValues) -> Any:
 def _columns(values: RowValues, names: Names, what: str) -> tuple[Column[Any], ...]:
     several: Sequence[Name] = [names] if isinstance(names, str | QueryableAttribute) else names
     where = f"bulk.upsert({what}=...)"
+    if isinstance(names, Mapping):
+        raise DeclarationError(f"{where} names attributes; their values are those of the rows.")
     for each in several:
         if isinstance(each, QueryableAttribute) and not values.mapper.isa(each.parent.mapper):
             raise DeclarationError(f"{where}: {each} is not an attribute of {values.mapper.class_.__name__}.")
