@@ -16,8 +16,30 @@ from conftest import World
 from pydantic import BaseModel
 from repository.reader_models import Lower
 from repository.scenes import rival_engine, sync_session
-from sqlalchemy import JSON, Enum, ForeignKey, Index, MetaData, Numeric, String, UniqueConstraint, Uuid, func, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    Numeric,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    event,
+    func,
+    text,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    deferred,
+    mapped_column,
+    synonym,
+    validates,
+)
 
 from bookshop.models import UtcDateTime
 from fastkit.repository import AsyncRepository, Repository
@@ -126,6 +148,7 @@ class Vehicle(Kinds):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column("the_kind", String(20))
     name: Mapped[str | None] = mapped_column(String(20))
+    title: Mapped[str | None] = synonym("name")
 
 
 class Truck(Vehicle):
@@ -152,6 +175,79 @@ class Stamped(Kinds):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(20), default=func.lower("X"))
+
+
+class Loud(TypeDecorator[str]):
+    """Text that the database puts into capitals."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> Any:
+        """Return the SQL around each value."""
+        return func.upper(bindvalue)
+
+
+class Tag(Kinds):
+    """A key that two spellings mean, a version that does not count up, and what is not loaded with the rest."""
+
+    __tablename__ = "blk_tag"
+
+    name: Mapped[str] = mapped_column(Lower, primary_key=True)
+    loud: Mapped[str | None] = mapped_column(Loud)
+    secret: Mapped[str | None] = deferred(mapped_column(String(20)))
+    token: Mapped[str] = mapped_column(String(32))
+    __mapper_args__ = {"version_id_col": token, "version_id_generator": lambda old: uuid.uuid4().hex}  # noqa: RUF012 - same
+
+
+class Tally(Kinds):
+    """A version that the database counts, and a change that writes SQL of columns and values."""
+
+    __tablename__ = "blk_tally"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    pieces: Mapped[int] = mapped_column()
+    more: Mapped[int | None] = mapped_column(onupdate=pieces + 5)
+    version: Mapped[int] = mapped_column(server_default="1")
+    __mapper_args__ = {"version_id_col": version, "version_id_generator": False}  # noqa: RUF012 - same
+
+
+class Pet(MappedAsDataclass, Kinds):
+    """A dataclass that makes a value itself."""
+
+    __tablename__ = "blk_pet"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    tricks: Mapped[list[str]] = mapped_column(JSON, default_factory=lambda: ["sit"])
+    age: Mapped[int | None] = mapped_column(default=None)
+
+
+class Checked(Kinds):
+    """Wants to see each value."""
+
+    __tablename__ = "blk_checked"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(20))
+
+    @validates("name")
+    def check(self, key: str, value: str) -> str:
+        """Return the value."""
+        return value
+
+
+class Heard(Kinds):
+    """Wants to see each object that is written."""
+
+    __tablename__ = "blk_heard"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(20))
+
+
+for _when in ("before", "after"):
+    for _what in ("insert", "update", "delete"):
+        event.listen(Heard, f"{_when}_{_what}", lambda *ignored: None)
 
 
 class BookIn(BaseModel):

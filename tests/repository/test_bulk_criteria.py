@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import World
-from repository.bulk_models import Stock, Thing, Truck, Vehicle, Wheel, kinds, of, row
+from repository.bulk_models import Checked, Heard, Stock, Tag, Thing, Truck, Vehicle, Wheel, kinds, of, row
 from repository.scenes import ON_SQLITE, recorded, rival, sync_session
 from sqlalchemy import func, select, text, update
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, undefer
 
 from bookshop.models import Author, Book
 from fastkit.errors import CheckError, DeclarationError, OutsideBlockError, ReadOnlyError
@@ -76,10 +76,32 @@ class TestUpdate:
             assert (loaded.version, loaded.shout, loaded.told, loaded.data) == (2, "NEW", "changed", None)
             assert isinstance(loaded.tick, int)
             assert (other.version, other.told, other.tick) == (1, None, None)
+            assert await things.bulk.update({"version": 7}, Thing.label == "b") == 1
+            assert other.version == 7  # given, it is what is stored
             loaded.shout = "AGAIN"  # the session knows the new version
             await shop.commit()
 
         assert loaded.version == 3
+
+    async def test_a_version_that_is_no_number(self, kinds: World) -> None:
+        """It is made anew, as with objects."""
+        async with kinds.shop() as shop:
+            await of(shop, Tag).bulk.insert([{"name": "A"}])
+            loaded = await of(shop, Tag).one()
+            before = loaded.token
+            await of(shop, Tag).bulk.update({"loud": "x"}, everything=True)
+            assert (len(loaded.token), loaded.token == before, loaded.loud) == (32, False, "X")
+            loaded.loud = "y"  # the session knows the new version
+            await shop.commit()
+
+    async def test_a_deferred_column_that_is_loaded(self, kinds: World) -> None:
+        """It shows what was written, as the others do."""
+        async with kinds.shop() as shop:
+            await of(shop, Tag).bulk.insert([{"name": "A", "secret": "old"}])
+            loaded = await of(shop, Tag).with_options(undefer(Tag.secret)).one()
+            await of(shop, Tag).bulk.update({"secret": "new"}, everything=True)
+            assert loaded.secret == "new"
+            await shop.rollback()
 
     async def test_a_class_of_a_table_of_several(self, kinds: World) -> None:
         """The rows of other classes are left alone."""
@@ -90,6 +112,8 @@ class TestUpdate:
             assert await of(shop, Truck).bulk.update({"name": "x"}, everything=True) == 1
             assert await of(shop, Vehicle).bulk.update({"name": "y"}, Vehicle.name == "x") == 1
             assert truck.name == "y"
+            with pytest.raises(DeclarationError, match=r"Truck\.kind tells which row it is"):
+                await of(shop, Truck).bulk.update({"kind": "vehicle"}, everything=True)
             assert await of(shop, Truck).bulk.delete(everything=True) == 1
             assert await of(shop, Vehicle).count() == 1
             await shop.rollback()
@@ -152,8 +176,8 @@ class TestDelete:
             stocks = of(shop, Stock)
             await stocks.bulk.insert({"place": n, "part": p} for n in range(700) for p in "ab")
             loaded = await stocks.all()
-            assert await stocks.bulk.update({"pieces": Stock.place}, Stock.part == "a") == 700
-            assert all(each.pieces == (each.place if each.part == "a" else 0) for each in loaded)
+            assert await stocks.bulk.update({"pieces": Stock.place}, Stock.part == "b") == 700
+            assert all(each.pieces == (each.place if each.part == "b" else 0) for each in loaded)
             assert await stocks.bulk.delete(Stock.place >= 600) == 200
             assert sum(each in sync_session(shop) for each in loaded) == 1200
             await shop.rollback()
@@ -181,6 +205,24 @@ class TestRefused:
             await shop.commit()
 
         assert sent == []
+
+    async def test_a_class_that_wants_to_see_its_objects(self, kinds: World) -> None:
+        """None are made; who only looks at values does not mind that rows go."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match="@validates of 'name' would not be called; change objects"):
+                await of(shop, Checked).bulk.update({"name": "x"}, everything=True)
+            with pytest.raises(DeclarationError, match="before_update listener and the after_update listener"):
+                await of(shop, Heard).bulk.update({"name": "x"}, everything=True)
+            with pytest.raises(DeclarationError, match="before_delete listener and the after_delete listener"):
+                await of(shop, Heard).bulk.delete(everything=True)
+            assert await of(shop, Checked).bulk.delete(everything=True) == 0
+            await shop.rollback()
+
+    async def test_two_names_of_one_column(self, kinds: World) -> None:
+        """One of the values would be lost."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match="two names are those of one column"):
+                await of(shop, Vehicle).bulk.update({"name": "a", "title": "b"}, everything=True)
 
     async def test_criteria(self, stocked: World) -> None:
         """None at all is said on purpose; those about other models are not what they seem."""
@@ -224,4 +266,7 @@ async def test_what_was_loaded_before_the_block(stocked: World) -> None:
         async with shop:
             await shop.books.bulk.update({"stock": 77}, Book.id == 1)
             assert (loaded.stock, loaded.title) == (77, "Theirs")
+            with recorded(stocked) as sent:
+                assert await shop.books.get_one(1) is loaded
+            assert sent == []  # it has been read in this block
             await shop.commit()

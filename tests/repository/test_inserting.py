@@ -16,7 +16,7 @@ from conftest import World, book
 from pydantic import BaseModel, ConfigDict, Field
 from repository.reader_models import Engineer, Gadget, Lower
 from repository.scenes import ON_SQLITE, recorded, rival, rival_engine, sync_session
-from sqlalchemy import JSON, BigInteger, Enum, Float, MetaData, Numeric, String, Uuid, event, func, select
+from sqlalchemy import JSON, BigInteger, Enum, Float, MetaData, Numeric, String, Uuid, event, func, select, text
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -411,6 +411,24 @@ class TestTwoStatements:
         assert len(sent) == 2
         assert out == Counted(title="Sanditon", count=0)
 
+    async def test_a_window_and_a_text(self, stocked: World) -> None:
+        """They are about all rows that are there, this one among them."""
+
+        class Out(Schema):
+            title: str
+            place: Annotated[int, From(func.row_number().over(order_by=Book.id))]
+
+        class Told(Schema):
+            title: str
+            all: Annotated[int, From(func.coalesce(text("(SELECT count(*) FROM book)"), 0))]
+
+        async with stocked.shop() as shop:
+            out = await shop.books.into(Out).insert(BookIn(title="Sanditon"))
+            told = await shop.books.into(Told).insert(BookIn(title="Lady Susan", sku="t"))
+            await shop.rollback()
+
+        assert (out, told) == (Out(title="Sanditon", place=1), Told(title="Lady Susan", all=4))
+
     async def test_floats(self, kinds: World) -> None:
         """SQLite would return a whole number for a float, and floats for the others."""
 
@@ -638,6 +656,7 @@ class TestRefused:
             (Book, {"reviews": []}, r"Book\.reviews is a relationship: use add\(\)"),
             (Thing, {"span": Span(1, 2)}, r"Thing\.span is a composite: give what it is made of \(low, high\)"),
             (Thing, {"doubled": 2}, r"Thing\.doubled is no column"),
+            (Thing, {"label": "x", "title": "y"}, "two names of Thing are those of one column"),
             (Gadget, {"pieces": []}, r"Gadget\.pieces is no column"),
             (Engineer, {}, "rows of Engineer are not those of one table; use add"),
             (

@@ -32,11 +32,13 @@ class Batch(NamedTuple):
         columns: The columns.
         rows: The values of each row, in the order of the columns.
         numbers: Which of the given rows they are, counted from 1.
+        made: Those of the columns that are not given: what each new row gets besides.
     """
 
     columns: tuple[Column[Any], ...]
     rows: Values
     numbers: Sequence[int]
+    made: frozenset[Column[Any]]
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
@@ -51,7 +53,8 @@ class Batch(NamedTuple):
 
     def taken(self, places: Sequence[int]) -> Batch:
         """Return some of the rows, in this order."""
-        return Batch(self.columns, [self.rows[place] for place in places], [self.numbers[place] for place in places])
+        rows, numbers = [self.rows[place] for place in places], [self.numbers[place] for place in places]
+        return Batch(self.columns, rows, numbers, self.made)
 
 
 class _Alike(NamedTuple):
@@ -186,7 +189,7 @@ class Batches:
             more[kind] = self._identity
         if more:
             rows = [(*row, *(make() for make in more.values())) for row in rows]
-        return Batch((*columns, *more), rows, numbers)
+        return Batch((*columns, *more), rows, numbers, frozenset(more))
 
     def _identity(self) -> Any:
         return self.values.mapper.polymorphic_identity

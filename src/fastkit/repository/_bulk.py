@@ -161,6 +161,8 @@ class BulkWrites(Generic[M]):
                 raise DeclarationError(
                     f"bulk.update(): {self.model.__name__}.{name} tells which row it is, so it cannot change."
                 )
+            if column in news:
+                raise DeclarationError(f"bulk.update(), {name}: two names are those of one column; give it once.")
             if is_sql(value):
                 self._refuse_strangers(value, f"bulk.update(), {name}")
             news[column] = value

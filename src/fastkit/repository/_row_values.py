@@ -40,9 +40,12 @@ class RowValues:
         Return the plain values of the row by the keys of their columns, and those that are SQL expressions.
 
         Raises:
-            DeclarationError: A name is that of no column.
+            DeclarationError: A name is that of no column, or two are those of one.
         """
-        row = dict(self._given(given))
+        pairs = list(self._given(given))
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            raise DeclarationError(f"insert(): two names of {_owner(self.mapper)} are those of one column.")
         for key, make in self.made.items():
             if key not in row:
                 row[key] = make()

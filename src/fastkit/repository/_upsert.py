@@ -68,7 +68,7 @@ class Upsert:
 
     def changed(self, batch: Batch) -> list[Column[Any]]:
         """Return what changes in a row that is there."""
-        fixed = _fixed(self.values, self.match)
+        fixed = _fixed(self.values, self.match) | batch.made
         allowed = [column for column in batch.columns if column not in fixed]
         return allowed if self.may_change is None else [each for each in allowed if each in self.may_change]
 
