@@ -15,11 +15,15 @@ from pydantic import BaseModel
 from repository.bulk_models import (
     NOON,
     BookIn,
+    Checked,
     Elsewhere,
+    Heard,
     Hue,
     Leaf,
+    Pet,
     Stamped,
     Stock,
+    Tag,
     Thing,
     Truck,
     Vehicle,
@@ -29,7 +33,7 @@ from repository.bulk_models import (
 )
 from repository.scenes import ON_SQLITE, recorded, rival_engine, sync_session
 from servers import DRIVERS
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema, DropSchema
 
@@ -133,6 +137,58 @@ class TestInsert:
 
         assert (found.label, found.order, found.hue) == ("a\tb\\n", "100%", Hue.BLUE)
         assert (found.data, found.price) == ([{"size": 1}], Decimal("1.25"))
+
+    async def test_as_many_columns_but_others(self, kinds: World, copy: bool) -> None:
+        """Rows of the same length are not rows of the same columns."""
+        rows = [{"place": 1, "part": "p", "code": "c"}, {"place": 2, "part": "p", "shelf": 7}]
+        async with kinds.shop() as shop:
+            await of(shop, Stock).bulk.insert(rows, copy=copy)
+            found = [(each.code, each.shelf) for each in await of(shop, Stock).order_by(Stock.place).all()]
+            await shop.rollback()
+
+        assert found == [("c", None), (None, 7)]
+
+    async def test_mappings_and_models_of_the_same_columns(self, kinds: World, copy: bool) -> None:
+        """What is JSON of a model is made of it, whatever comes before."""
+
+        class Nested(BaseModel):
+            size: int
+
+        class NoteIn(BaseModel):
+            data: list[Nested]
+            label: str
+
+        async with kinds.shop() as shop:
+            rows = [{"data": [], "label": "a"}, NoteIn(data=[Nested(size=1)], label="b")]
+            await of(shop, Thing).bulk.insert(rows, copy=copy)
+            found = {each.label: each.data for each in await of(shop, Thing).all()}
+            await shop.rollback()
+
+        assert found == {"a": [], "b": [{"size": 1}]}
+
+    async def test_null_of_json(self, kinds: World, copy: bool) -> None:
+        """None is a value there, as with objects, and no want of one."""
+        async with kinds.shop() as shop:
+            of(shop, Thing).add(Thing(label="one", data=None))
+            await of(shop, Thing).bulk.insert([{"label": "two", "data": None}], copy=copy)
+            assert [each.data for each in await of(shop, Thing).all()] == [None, None]
+            await shop.rollback()
+
+    async def test_a_version_that_is_given(self, kinds: World, copy: bool) -> None:
+        """A new row has the first one, as with objects."""
+        async with kinds.shop() as shop:
+            await of(shop, Thing).bulk.insert([{"label": "x", "version": 9}], copy=copy)
+            assert (await of(shop, Thing).one()).version == 1
+            await shop.rollback()
+
+    async def test_what_a_dataclass_makes(self, kinds: World, copy: bool) -> None:
+        """For each row that does not give it."""
+        async with kinds.shop() as shop:
+            await of(shop, Pet).bulk.insert([{"name": "a"}, {"name": "b", "tricks": ["roll"]}], copy=copy)
+            found = {each.name: each.tricks for each in await of(shop, Pet).all()}
+            await shop.rollback()
+
+        assert found == {"a": ["sit"], "b": ["roll"]}
 
     async def test_rows_that_name_different_columns(self, kinds: World, copy: bool) -> None:
         """Ten thousand rows that take turns are a few statements."""
@@ -256,6 +312,22 @@ class TestRefused:
         assert await stored(stocked) == 2
 
     @ON_SQLITE
+    async def test_two_names_of_one_column(self, kinds: World) -> None:
+        """One of the values would be lost."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match="row 1: two names are those of one column"):
+                await of(shop, Vehicle).bulk.insert([{"name": "a", "title": "b"}])
+
+    @ON_SQLITE
+    async def test_a_class_that_wants_to_see_its_objects(self, kinds: World) -> None:
+        """None are made."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match=r"@validates of 'name' would not be called; use add_all\(\)"):
+                await of(shop, Checked).bulk.insert([{"name": "x"}])
+            with pytest.raises(DeclarationError, match="before_insert listener and the after_insert listener"):
+                await of(shop, Heard).bulk.insert([{"name": "x"}])
+
+    @ON_SQLITE
     async def test_a_later_chunk(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was sent before cannot be committed, however the error is swallowed."""
         monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
@@ -328,6 +400,23 @@ class TestCopy:
         assert "x" * 201 not in str(caught.value)
         assert await stored(stocked) == 2
 
+    async def test_a_bad_row_of_a_later_chunk(self, stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its number is that among all that are given, those with fewer columns among them."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 3)
+        rows = [row(number, **({"id": None} if number == 4 else {"id": 100 + number})) for number in range(1, 7)]
+        rows[4]["year"] = "x"
+        with pytest.raises(InvalidValueError, match=r"It is row 5\."):
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert(rows, copy=True)
+
+    async def test_a_type_that_puts_sql_around_values(self, kinds: World) -> None:
+        """COPY would store them without it; left out, the column is no matter."""
+        async with kinds.shop() as shop:
+            with pytest.raises(DeclarationError, match=r"type of blk_tag\.loud puts SQL around each value"):
+                await of(shop, Tag).bulk.insert([{"name": "a", "loud": "x"}], copy=True)
+            assert await of(shop, Tag).bulk.insert([{"name": "a"}], copy=True) == 1
+            await shop.rollback()
+
     async def test_a_type_that_refuses_a_value(self, kinds: World) -> None:
         """The processor of a type is code of the app: its error is about the row."""
         rows = [{"label": str(n), "made_at": NOON if n != 4 else NOON.replace(tzinfo=None)} for n in range(1, 9)]
@@ -374,6 +463,16 @@ class TestCopy:
             connection.execute(DropSchema('odd "Schema"', cascade=True))
         engine.dispose()
 
+    async def test_a_plain_session(self, stocked: World) -> None:
+        """No unit of work is needed."""
+        engine = rival_engine(stocked)
+        with Session(engine) as session:
+            assert Repository(session, Book).bulk.insert([row(1), row(2)], copy=True) == 2
+            session.commit()
+        engine.dispose()
+
+        assert await stored(stocked) == 4
+
     async def test_cancelled(self, stocked: World) -> None:
         """The pool can be used afterwards, and nothing is stored."""
         if not stocked.driver.is_async:
@@ -407,10 +506,11 @@ async def test_copy_elsewhere(stocked: World) -> None:
 def test_a_plain_session() -> None:
     """No unit of work is needed."""
     engine = create_engine("sqlite://")
+    event.listen(engine, "connect", lambda dbapi, record: dbapi.execute("PRAGMA foreign_keys = ON"))
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         books = Repository(session, Book)
-        session.add(Author(id=1, name="Jane Austen"))
+        session.add(Author(id=1, name="Jane Austen"))  # goes first, or the books could not refer to it
         assert books.bulk.insert([row(1), row(2)]) == 2
         loaded = books.one(Book.sku == "s1")
         assert books.bulk.update({"stock": Book.stock + 1}, Book.sku == "s1") == 1
