@@ -175,6 +175,25 @@ def test_the_bytes_are_those_of_the_models(extra: bool, case: Any) -> None:
     assert outcome(lambda: fast._encoded(fast._made(session, rows))) == outcome(models)
 
 
+class Renaming(BaseModel):
+    """Names that differ in JSON, and a value that Pydantic converts."""
+
+    a: int = Field(serialization_alias='odd " name')
+    b: str = Field(serialization_alias="ä")
+
+
+@pytest.mark.parametrize("number", [1, "1"], ids=["as it is", "converted"])
+def test_names_of_any_kind(extra: bool, number: Any) -> None:
+    """Quotation marks too, which msgspec does not escape, and whoever makes the JSON."""
+    fast = JsonProjection.like(Projection.of(Selection(Wide), Renaming))
+    session: Any = None
+
+    found = fast._made(session, [(number, "x")])
+    assert isinstance(found[0], Renaming) is (number == "1")
+    assert fast._encoded(found) == '[{"odd \\" name":1,"ä":"x"}]'.encode()
+    assert fast._encoded(found[0]) == '{"odd \\" name":1,"ä":"x"}'.encode()
+
+
 HALF_A_MINUTE = timezone(timedelta(hours=-3, seconds=-31))
 WRITTEN_OTHERWISE = [
     *((Decimal, Decimal(text)) for text in ("NaN", "sNaN", "Infinity", "-Infinity", "1E+400", "-0")),
@@ -510,6 +529,13 @@ class Loose(BaseModel):
     name: Annotated[str | None, From("author.name")]
 
 
+class Missing(BaseModel):
+    """What may be missing as a whole."""
+
+    title: str
+    author: Nested | None
+
+
 class Strict(BaseModel):
     """The same for people who know better."""
 
@@ -530,6 +556,28 @@ async def test_a_row_whose_relation_is_missing(stocked: World, extra: bool) -> N
             with pytest.raises(RowMismatchError, match="author"):
                 await each.get(1)
         await shop.rollback()
+
+
+@pytest.mark.parametrize(
+    ("rows", "fits"),
+    [
+        ([("Emma", 1, "Jane")], True),
+        ([("Emma", 1, "Jane"), ("Emma", None, None)], True),
+        ([("Emma", 1, None)], False),
+        ([("Emma", None, None), ("Emma", 1, None)], False),
+        ([(None, 1, "Jane")], False),
+        ([("Emma", 1, 1)], False),
+    ],
+)
+def test_a_value_is_missing_only_with_its_row(extra: bool, rows: list[Any], fits: bool) -> None:
+    """A NULL in a row that is there is an error that Pydantic tells, whatever other rows are missing."""
+    slow = Projection.of(Selection(Book), Missing)
+    fast = JsonProjection.like(slow)
+    session: Any = None
+
+    found = outcome(lambda: fast._encoded(fast._made(session, rows)))
+    assert isinstance(found, bytes) is fits
+    assert found == outcome(lambda: TypeAdapter(list[Missing]).dump_json(slow._made(session, rows), by_alias=True))
 
 
 # -- what only looks plain
@@ -663,11 +711,94 @@ async def test_what_is_written_in_its_own_way_is_so_in_json(stocked: World, extr
         assert "JSON is made of" in shop.books.into(schema).explain()
 
 
-@pytest.mark.parametrize("kind", [Own, Mixed, WithMeta])
+class Renamed(enum.Enum):
+    """Shows a text of its own for the one that it has."""
+
+    A = "a"
+
+    @property
+    def value(self) -> str:
+        """Return the other one."""
+        return "b"
+
+
+@pytest.mark.parametrize("kind", [Own, Mixed, WithMeta, Renamed])
 def test_odd_enumerations_are_left_to_pydantic(kind: Any) -> None:
     """Encoders do not agree on their values."""
     with pytest.raises(NotPlainError, match="an enumeration"):
         fields_of(create_model("WithKind", a=(kind, ...)))
+
+
+@pytest.mark.parametrize("choice", [Literal[Renamed.A], Literal["a", Shade.DARK], Literal[b"a"]])
+def test_choices_that_are_no_texts_or_numbers_are_left_to_pydantic(choice: Any) -> None:
+    """Among them may be odd enumerations."""
+    with pytest.raises(NotPlainError, match=r"many shapes \(literal\)"):
+        fields_of(create_model("WithChoice", a=(choice, ...)))
+
+
+Shout = PlainSerializer(lambda value: f"{value}!")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Annotated[str | None, Shout], "serialization"),
+        (Annotated[list[str], Shout], "serialization"),
+        (Annotated[Literal["x"], Shout], "serialization"),
+        (Annotated[Shade, Shout], "serialization"),
+        (Annotated[list[str], Field(max_length=3)], "max_length"),
+        (list[Annotated[str, Shout]], "serialization"),
+        (Annotated[str, Field(default_factory=str)], "default_factory"),
+        (Annotated[str, Field(default="", validate_default=True)], "validate_default"),
+        (Annotated[str, Field(exclude_if=lambda value: not value)], "serialization_exclude_if"),
+    ],
+)
+def test_what_says_more_than_a_type_is_left_to_pydantic(kind: Any, told: str) -> None:
+    """Wherever it is said: of what may be missing, of a list, of what is in it, of a choice, of the field."""
+    with pytest.raises(NotPlainError, match=rf"^Out\.a has .*{told}"):
+        fields_of(create_model("Out", a=kind))
+
+
+class WithOwnInit(BaseModel):
+    """Changes what it is given."""
+
+    a: str
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{name: f"{value}!" for name, value in values.items()})
+
+
+class WithNew(BaseModel):
+    """Does something when it is made."""
+
+    a: str
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Do it."""
+        return super().__new__(cls)
+
+
+class WithExtras(BaseModel):
+    """Takes what it does not name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, int]
+    a: str
+
+
+class OneNameTwice(BaseModel):
+    """Shows the last of two."""
+
+    a: str = Field(serialization_alias="x")
+    b: str = Field(serialization_alias="x")
+
+
+@pytest.mark.parametrize("schema", [WithOwnInit, WithNew, WithExtras, OneNameTwice])
+def test_whole_models_that_do_more_are_left_to_pydantic(schema: Any) -> None:
+    """Their JSON is not that of their fields."""
+    with pytest.raises(NotPlainError, match=f"^{schema.__name__} has"):
+        fields_of(schema)
 
 
 @ON_SQLITE
