@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from conftest import SECRET, World, book
@@ -317,6 +318,17 @@ def test_constants_of_the_order_are_part_of_it(session: Session) -> None:
     assert workers.order_by(func.abs(Worker.id - 2)).window(WindowQuery(cursor=near.next_cursor)).items
 
 
+def test_a_cursor_is_of_one_class(session: Session) -> None:
+    """Though another one has the same table and the same keys."""
+    session.add_all([Polygon(id=key, start=0, end=0) for key in (1, 2, 3)])
+    session.flush()
+    window = Repository(session, Shape).window(WindowQuery(size=1))
+
+    with pytest.raises(InvalidCursorError):
+        Repository(session, Polygon).window(WindowQuery(cursor=window.next_cursor))
+    assert len(Repository(session, Shape).window(WindowQuery(cursor=window.next_cursor)).items) == 2
+
+
 def test_a_cursor_has_one_spelling() -> None:
     """Base64 has several."""
     signer = Signer([SECRET])
@@ -326,6 +338,17 @@ def test_a_cursor_has_one_spelling() -> None:
     for other in (cursor + "****", cursor + "====", f" {cursor}", f"{cursor}\n", cursor[:5] + "!!!!" + cursor[5:]):
         with pytest.raises(InvalidCursorError):
             signer.read("x", other)
+
+
+def test_a_cursor_is_read_for_years() -> None:
+    """Its bytes do not change: 16 of the signature, which tell the context from what follows it, and the values."""
+    signer, cursor = Signer(["k" * 32]), "vZv37CYxyksrvXLnIUkOLFsxLCLDqSIsbnVsbF0"
+
+    assert signer.write("list", [1, "é", None]) == cursor
+    assert signer.read("list", cursor) == [1, "é", None]
+    for other in ("list[", "lis", ""):
+        with pytest.raises(InvalidCursorError):
+            signer.read(other, cursor)
 
 
 def test_a_cursor_has_room_for_texts() -> None:
@@ -338,6 +361,15 @@ def test_a_cursor_has_room_for_texts() -> None:
         ip_network("10.0.0.0/8"),
         Decimal("1.50"),
         None,
+        datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=1))),
+        datetime(2024, 2, 29, 1, 2, 3, 4),  # noqa: DTZ001 - a column without a zone
+        date(2024, 2, 29),
+        time(1, 2, 3, 4),
+        timedelta(days=-1, seconds=2, microseconds=3),
+        UUID(int=7),
+        b"\x00\xff",
+        0.1 + 0.2,
+        True,
     ]
 
     assert signer.read("x", signer.write("x", values[:1])) == values[:1]

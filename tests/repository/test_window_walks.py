@@ -279,6 +279,35 @@ async def test_a_walk_meets_every_row_once(tables: World, found: list[Any], aske
     await check(tables, Row, RowOut, keys, found, size)
 
 
+SPARSE = [
+    {"id": key} | dict.fromkeys(VALUES) | {"number": number, "title": title}
+    for key, (number, title) in enumerate(
+        [(1, "a"), (None, "a"), (0, None), (None, None), (1, None), (0, "a"), (None, "b"), (1, "a")], start=1
+    )
+]
+
+
+async def test_null_stands_where_it_stands(tables: World) -> None:
+    """First or last, as said or as the database has it, in each of two keys, in any direction."""
+    firsts = [None] if tables.server == "MariaDB" else [None, True, False]
+    ways = [(down, first) for down in (False, True) for first in firsts]
+    for down, first in ways:
+        for other_down, other_first in (ways[0], ways[-1]):
+            asked = [("number", down, first), ("title", other_down, other_first)]
+            await check(tables, Row, RowOut, ordering(asked, Row, says_nulls=True), SPARSE, 2)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_keys_of_each_kind(tables: World, down: bool) -> None:
+    """Alone, with each of their values, and once with none."""
+    for name, values in VALUES.items():
+        found = [{"id": key} | {name: value} for key, value in enumerate([*values, None], start=1)]
+        await check(tables, Row, RowOut, ordering([(name, down, None)], Row, says_nulls=False), found, 1)
+    found = [{"id": key} | {name: each[key % len(each)] for name, each in VALUES.items()} for key in range(1, 6)]
+    for name in EXPRESSIONS:
+        await check(tables, Row, RowOut, ordering([(name, down, None)], Row, says_nulls=False), found, 2)
+
+
 @settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     found=st.sets(st.tuples(st.integers(1, 3), st.sampled_from(["a", "b", "c"])), max_size=9),

@@ -241,7 +241,7 @@ class TestCursors:
         with pytest.raises(InvalidCursorError):
             signers["old"].read("list", of_both)
 
-    @pytest.mark.parametrize("given", [["short"], [""], "short", [b"short"]])
+    @pytest.mark.parametrize("given", [["short"], [""], "short", [b"short"], [SECRET, "short"]])
     def test_a_key_must_be_a_secret(self, given: Any) -> None:
         """Told when the database is made."""
         with pytest.raises(DeclarationError, match="at least 32 characters"):
