@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from bookshop.models import Book
-from fastkit.pages import LARGEST_SIZE, LAST_PAGE, Page, PageQuery
+from fastkit.pages import LARGEST_SIZE, LAST_PAGE, Page, PageQuery, Slice
 
 
 class TestPageQuery:
@@ -126,3 +126,10 @@ class TestPage:
 
         assert schema["properties"]["items"]["items"] == {"$ref": "#/$defs/Out"}
         assert schema["required"] == ["items", "total", "page", "size"]
+
+
+def test_a_mapped_slice_keeps_the_rest() -> None:
+    """Whether there are more, and which it is."""
+    part = Slice[str](items=["Emma"], has_more=True, page=3, size=1)
+
+    assert part.map(convert) == Slice[Out](items=[Out(title="Emma")], has_more=True, page=3, size=1)

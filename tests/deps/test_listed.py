@@ -183,6 +183,9 @@ async def test_a_window_has_no_number(app: FastAPI) -> None:
     [
         (Page[int](items=[1], total=9, page=1, size=2), {"first": "?a=1&page=1", "next": "?a=1&page=2"}),
         (Page[int](items=[1], total=9, page=5, size=2), {"first": "?a=1&page=1", "prev": "?a=1&page=4"}),
+        (Page[int](items=[1], total=4, page=2, size=2), {"first": "?a=1&page=1", "prev": "?a=1&page=1"}),
+        (Page[int](items=[], total=9, page=50, size=2), {"first": "?a=1&page=1", "prev": "?a=1&page=5"}),
+        (Page[int](items=[], total=0, page=3, size=2), {"first": "?a=1&page=1", "prev": "?a=1&page=1"}),
         (Page[int](items=[], total=0, page=1, size=2), {"first": "?a=1&page=1"}),
         (
             Slice[int](items=[1], has_more=True, page=2, size=2),

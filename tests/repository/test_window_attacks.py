@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from repository.scenes import ON_SQLITE, OUTSIDE, recorded, rival_engine, scene
 from servers import DRIVERS
 from sqlalchemy import (
+    ARRAY,
+    JSON,
     Column,
     Engine,
     ForeignKey,
@@ -33,6 +37,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy.dialects import mysql, postgresql, registry
 from sqlalchemy.ext.compiler import compiles
@@ -218,7 +223,16 @@ def test_a_construct_of_one_dialect(session: Session) -> None:
     assert len(walk(session, Worker, Distance())) == 2
 
 
-@pytest.mark.parametrize("key", [Shape.span, tuple_(Shape.start, Shape.end), func.row_number().over(order_by=Shape.id)])
+@pytest.mark.parametrize(
+    "key",
+    [
+        Shape.span,
+        tuple_(Shape.start, Shape.end),
+        func.row_number().over(order_by=Shape.id),
+        type_coerce(Shape.id, JSON),
+        type_coerce(Shape.id, ARRAY(Integer)),
+    ],
+)
 def test_what_is_no_value_of_a_row(session: Session, key: Any) -> None:
     """Is refused by name, before anything is sent."""
     with pytest.raises(DeclarationError, match="A window"):
@@ -316,6 +330,42 @@ def test_constants_of_the_order_are_part_of_it(session: Session) -> None:
     with pytest.raises(InvalidCursorError):
         workers.order_by(func.abs(Worker.id - 3)).window(WindowQuery(cursor=near.next_cursor))
     assert workers.order_by(func.abs(Worker.id - 2)).window(WindowQuery(cursor=near.next_cursor)).items
+
+
+def test_where_null_stands_is_part_of_the_order(session: Session) -> None:
+    """Rows would be lost on the way from one list into the other."""
+    session.execute(insert(LEFT), [{"id": key} for key in range(1, 4)])
+    rows = Repository(session, Joined)
+    first, last = rows.order_by(Joined.rank.nulls_first()), rows.order_by(Joined.rank.nulls_last())
+    cursor = first.window(WindowQuery(size=1)).next_cursor
+
+    for other in (last, rows.order_by(Joined.rank)):
+        with pytest.raises(InvalidCursorError):
+            other.window(WindowQuery(cursor=cursor))
+    assert len(first.window(WindowQuery(cursor=cursor)).items) == 2
+
+
+def test_keys_that_are_remembered_are_kept() -> None:
+    """Or others would be taken for them, as soon as they stand in the same place of the memory."""
+    dialect: Any = registry.load("sqlite")()
+    key = Shape.start.desc()
+    kept = weakref.ref(key)
+    Keyset.of(Shape, [key], dialect)
+    del key
+    gc.collect()
+
+    assert kept() is not None
+
+
+def test_an_order_is_remembered_for_each_kind_of_database() -> None:
+    """The same keys put NULL in another place, and their values come back in another way."""
+    names = ["sqlite", "postgresql.asyncpg", "postgresql.psycopg", "sqlite"]
+    dialects: list[Any] = [registry.load(name)() for name in names]
+    ordering = [Joined.rank]
+    keys = [Keyset.of(Joined, ordering, dialect).keys[0] for dialect in dialects]
+
+    assert [key.nulls for key in keys] == [True, False, False, True]
+    assert keys[1].exact != keys[2].exact
 
 
 def test_a_cursor_is_of_one_class(session: Session) -> None:
