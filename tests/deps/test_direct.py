@@ -14,7 +14,7 @@ import pytest
 from conftest import World
 from deps.apps import Limited, answer, app_of, client_of, rows, started
 from deps.twin_apps import PAGES, BookOut, NewAuthor, app_with, tenant
-from fastapi import Depends, FastAPI, routing
+from fastapi import Depends, FastAPI, Form, routing
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -64,6 +64,7 @@ STOCK = [
     "yields",
     "requests",
     "requests?n=2",
+    "connections",
     "secret",
     "uncached",
     "sync",
@@ -408,6 +409,62 @@ async def test_a_request_of_another_class_is_left_alone(monkeypatch: pytest.Monk
         assert (await answer(app, "/", "POST", json={"a": "b"})).status_code == 500
 
 
+async def test_a_unit_that_outlives_the_response_is_left_alone(monkeypatch: pytest.MonkeyPatch, stocked: World) -> None:
+    """Without the scope of a function, it is FastAPI that ends it, later."""
+    app, unit = app_of(stocked), unit_of_work(stocked.unit).dependency
+    app.router.route_class = DirectRoute
+
+    @app.get("/")
+    async def count(shop: Annotated[Any, Depends(unit)]) -> int:
+        return int(await shop.books.count())
+
+    assert (await answer(app, "/")).json() == 2
+    with without_stock(monkeypatch):
+        assert (await answer(app, "/")).status_code == 500
+
+
+async def test_a_form_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stocked: World
+) -> None:
+    """Whatever a client says that it sends."""
+    monkeypatch.setattr("fastapi.dependencies.utils.ensure_multipart_is_installed", lambda: None)
+    app = app_of(stocked)
+    app.router.route_class = DirectRoute
+
+    async def create(name: Annotated[str, Form()]) -> str:
+        return name
+
+    with caplog.at_level(logging.DEBUG, "fastkit.deps"):
+        app.post("/form")(create)
+    assert "FastAPI's own handler serves /form: It takes a form." in caplog.text
+
+
+async def test_one_function_in_two_scopes_is_called_as_often(stocked: World) -> None:
+    """As by FastAPI, which keeps what it gave for each scope."""
+    calls: list[Any] = []
+
+    async def called() -> int:
+        calls.append(True)
+        return len(calls)
+
+    answers = []
+    for route_class in (UnitRoute, DirectRoute):
+        app = app_of(stocked)
+        app.router.route_class = route_class
+
+        @app.get("/")
+        async def numbers(
+            one: Annotated[int, Depends(called)],
+            again: Annotated[int, Depends(called)],
+            other: Annotated[int, Depends(called, scope="function")],
+        ) -> list[int]:
+            return [one, again, other]
+
+        answers.append((await answer(app, "/")).json())
+        calls.clear()
+    assert answers[0] == answers[1]
+
+
 async def test_a_dependency_that_is_added_later_is_called(stocked: World) -> None:
     """Some libraries add to a route that exists."""
     app = app_of(stocked)
@@ -418,6 +475,20 @@ async def test_a_dependency_that_is_added_later_is_called(stocked: World) -> Non
     plain.dependant.dependencies.extend(other.dependant.dependencies)
 
     assert (await answer(app, "/plain?n=1", headers={"x-tenant": "evil"})).status_code == 403
+
+
+async def test_an_endpoint_that_is_replaced_later_is_called(stocked: World) -> None:
+    """As an instrumentation does it."""
+    app = app_of(stocked)
+    app.router.route_class = DirectRoute
+    app.get("/")(show_number)
+    (route,) = (each for each in app.routes if isinstance(each, APIRoute))
+
+    async def replaced(n: int) -> int:
+        return -n
+
+    route.dependant.call = replaced
+    assert (await answer(app, "/?n=1")).json() == -1
 
 
 @pytest.mark.parametrize("limit", [anyio.move_on_after, asyncio.timeout])

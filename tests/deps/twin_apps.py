@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.background import BackgroundTask
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from bookshop.models import Author, Book
@@ -300,6 +300,13 @@ def _add_what_stock_solves(router: Any) -> None:
 
     async def takes_the_request(request: Request) -> str:
         return request.url.path
+
+    async def takes_the_connection(connection: HTTPConnection) -> str:
+        return connection.url.path
+
+    @router.get("/stock/connections")
+    async def connections(path: Annotated[str, Depends(takes_the_connection)]) -> str:
+        return path
 
     @router.get("/stock/yields")
     async def yielded(given: Annotated[str, Depends(yields)]) -> str:

@@ -33,8 +33,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError
 from repository.scenes import INSIDE, ON_SQLITE, OUTSIDE, recorded, scene
-from sqlalchemy import text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column
 from typing_extensions import TypeAliasType
 
 from bookshop.models import Book
@@ -248,6 +248,49 @@ def test_pages_and_single_rows_as_well(extra: bool, case: Any) -> None:
 
 
 # -- which way
+
+
+class Range:
+    """A value of two columns."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+
+class Compound(Base):
+    """A row with more than one value in a column, and one of more than one column."""
+
+    __tablename__ = "json_compound"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    low: Mapped[int]
+    high: Mapped[int]
+    range: Mapped[Range] = composite("low", "high")
+
+
+class Settings(Schema):
+    """What is in the one column."""
+
+    size: int = Field(alias="fontSize")
+
+
+class RangeOut(Schema):
+    """What is in the two."""
+
+    low: int
+    high: int
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [("data", Settings, "a model that is kept in one column"), ("range", RangeOut, "a composite of several columns")],
+)
+def test_what_is_no_single_column_is_left_to_pydantic(extra: bool, name: str, kind: Any, told: str) -> None:
+    """A model that it makes of a document, and one that it makes of an object."""
+    encoding = encoding_of(create_model("Out", __base__=Schema, **{name: (kind, ...)}), Compound)
+    assert encoding.plan is None
+    assert encoding.way == f"response models, because Out.{name} is {told}"
 
 
 class Nested(Schema):
