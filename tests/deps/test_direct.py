@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ import pytest
 from conftest import World
 from deps.apps import Limited, answer, app_of, client_of, rows, started
 from deps.twin_apps import PAGES, BookOut, NewAuthor, app_with, tenant
-from fastapi import Depends, FastAPI, Form, routing
+from fastapi import Body, Depends, FastAPI, Form, routing
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,8 +25,10 @@ from starlette.requests import Request
 
 from bookshop.models import Author
 from fastkit.deps import DirectRoute, UnitRoute, direct, transaction, unit_of_work
+from fastkit.deps.units import entering
 from fastkit.pages import Page, PageQuery
 from fastkit.repository._projection import Projection
+from fastkit.uow import UnitOfWork
 
 pytestmark = [
     pytest.mark.anyio,
@@ -319,6 +322,7 @@ def replaced(name: str) -> Any:
             lambda patch, each=each: patch.setitem(direct._NEEDED, each, ("fastapi.utils", "gone"))
             for each in direct._NEEDED
         ),
+        lambda patch: patch.setattr(routing, "serialize_response", partial(routing.serialize_response)),
         lambda patch: patch.setitem(direct._NEEDED, "telemetry", ("fastapi.gone", "get_telemetry_data")),
         lambda patch: patch.setattr(direct, "_UNDERSTOOD", direct._UNDERSTOOD - {"path_params"}),
     ],
@@ -475,6 +479,32 @@ async def test_a_dependency_that_is_added_later_is_called(stocked: World) -> Non
     plain.dependant.dependencies.extend(other.dependant.dependencies)
 
     assert (await answer(app, "/plain?n=1", headers={"x-tenant": "evil"})).status_code == 403
+
+
+async def test_a_body_that_is_shared_with_a_dependency(monkeypatch: pytest.MonkeyPatch, stocked: World) -> None:
+    """Each takes a field of it, and none the whole."""
+    app = app_of(stocked)
+    app.router.route_class = DirectRoute
+
+    async def number(n: Annotated[int, Body()]) -> int:
+        return n
+
+    @app.post("/")
+    async def create(new: dict[str, Any], n: Annotated[int, Depends(number)]) -> list[Any]:
+        return [new, n]
+
+    with without_stock(monkeypatch):
+        assert (await answer(app, "/", "POST", json={"new": {"a": 1}, "n": 2})).json() == [{"a": 1}, 2]
+    assert (await answer(app, "/", "POST", json={"a": 1})).status_code == 422
+
+
+async def test_a_sync_unit_is_left_alone(stocked: World) -> None:
+    """It waits for its turn, and is made in a thread."""
+
+    class Plain(UnitOfWork): ...
+
+    assert [entering(each(Plain).dependency) for each in (unit_of_work, transaction)] == [None, None]
+    assert None not in [entering(each(stocked.unit).dependency) for each in (unit_of_work, transaction)]
 
 
 async def test_an_endpoint_that_is_replaced_later_is_called(stocked: World) -> None:

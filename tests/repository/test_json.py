@@ -37,7 +37,7 @@ from sqlalchemy import JSON, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column
 from typing_extensions import TypeAliasType
 
-from bookshop.models import Book
+from bookshop.models import Author, Book
 from fastkit.deps import install, unit_of_work
 from fastkit.errors import NotFoundError, RowMismatchError
 from fastkit.pages import Page, PageQuery, WindowQuery
@@ -178,7 +178,7 @@ def test_the_bytes_are_those_of_the_models(extra: bool, case: Any) -> None:
 class Renaming(BaseModel):
     """Names that differ in JSON, and a value that Pydantic converts."""
 
-    a: int = Field(serialization_alias='odd " name')
+    a: int = Field(serialization_alias="odd \" ' name")
     b: str = Field(serialization_alias="ä")
 
 
@@ -190,8 +190,8 @@ def test_names_of_any_kind(extra: bool, number: Any) -> None:
 
     found = fast._made(session, [(number, "x")])
     assert isinstance(found[0], Renaming) is (number == "1")
-    assert fast._encoded(found) == '[{"odd \\" name":1,"ä":"x"}]'.encode()
-    assert fast._encoded(found[0]) == '{"odd \\" name":1,"ä":"x"}'.encode()
+    assert fast._encoded(found) == b"""[{"odd \\" ' name":1,"\xc3\xa4":"x"}]"""
+    assert fast._encoded(found[0]) == b"""{"odd \\" ' name":1,"\xc3\xa4":"x"}"""
 
 
 HALF_A_MINUTE = timezone(timedelta(hours=-3, seconds=-31))
@@ -579,6 +579,20 @@ class Missing(BaseModel):
     author: Nested | None
 
 
+class MissingFirst(BaseModel):
+    """The same in another order."""
+
+    author: Nested | None
+    title: str
+
+
+class Shelved(Schema):
+    """Numbers in a list."""
+
+    name: str
+    books: list[Numbers]
+
+
 class Strict(BaseModel):
     """The same for people who know better."""
 
@@ -621,6 +635,22 @@ def test_a_value_is_missing_only_with_its_row(extra: bool, rows: list[Any], fits
     found = outcome(lambda: fast._encoded(fast._made(session, rows)))
     assert isinstance(found, bytes) is fits
     assert found == outcome(lambda: TypeAdapter(list[Missing]).dump_json(slow._made(session, rows), by_alias=True))
+
+
+def test_a_value_behind_a_missing_row_is_not_missing_with_it(extra: bool) -> None:
+    """It is one of the row around it."""
+    slow = Projection.of(Selection(Book), MissingFirst)
+    fast = JsonProjection.like(slow)
+    session: Any = None
+
+    assert fast._encoded(fast._made(session, [(None, None, "Emma")])) == b'[{"author":null,"title":"Emma"}]'
+    with pytest.raises(RowMismatchError, match="title"):
+        fast._made(session, [(None, None, None)])
+
+
+def test_numbers_of_related_rows_are_written_as_others() -> None:
+    """Whatever stands in the row itself."""
+    assert "msgspec writes float in another way" in encoding_of(Shelved, Author).way
 
 
 # -- what only looks plain

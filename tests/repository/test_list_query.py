@@ -190,6 +190,28 @@ async def test_the_order_of_a_view_holds_until_the_client_asks(shelf: World) -> 
         assert [each.id for each in asked.items] == [3, 4]
 
 
+async def test_the_default_order_is_that_of_the_query(shelf: World) -> None:
+    """On every page, where neither the view nor the client says another."""
+
+    class Latest(ListQuery[Book]):
+        """The last ones first."""
+
+        sort = Sort("year", default="-year")
+
+    async with scene(shelf, OUTSIDE) as at:
+        pages = [await at.shop.books.into(BookOut).page(Latest(page=page, size=3)) for page in (1, 2)]
+
+        assert [[each.id for each in page.items] for page in pages] == [[5, 4, 3], [2, 1]]
+
+
+def test_sort_keys_that_several_queries_share() -> None:
+    """Are attributes of the model of each."""
+    shared = Sort("id", default="id")
+    queries = [type("Query", (ListQuery[each],), {"sort": shared, "__module__": __name__}) for each in (Book, Author)]
+
+    assert [query().ordering()[0].class_ for query in queries] == [Book, Author]
+
+
 async def test_a_list_is_two_statements(shelf: World) -> None:
     """The rows and their number, however many filters go through relationships."""
     query = BookQuery(author="Austen", stars=Between(min=1), reviewer="C", q="emma", size=1)
