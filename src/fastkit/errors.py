@@ -115,6 +115,22 @@ class ReadOnlyError(UnitOfWorkError):
     """A write was asked for in a read-only block."""
 
 
+class ScopeError(UnitOfWorkError):
+    """
+    A scope of a unit of work has no value, or something was asked for that would get around it.
+
+    Attributes:
+        scope: The name of the scope.
+    """
+
+    def __init__(self, message: str, scope: str) -> None:
+        super().__init__(message, scope)
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class UnflushedChangesError(UnitOfWorkError):
     """A row was locked after its object had been changed, so the change rests on values read without the lock."""
 

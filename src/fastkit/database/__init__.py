@@ -1,11 +1,13 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
-from fastkit.database._access import fetched, inserted, locking, reading
+from fastkit.database._access import fetched, inserted, locking, reading, scoping_of
 from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, show_written
 from fastkit.database._copy import CopyFault, copy_rows
 from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
 from fastkit.database._named_locks import hold_lock
+from fastkit.database._scope_criteria import ScopeSet
+from fastkit.database._scoping import STAMPED, Scoping
 from fastkit.database._signing import dialect_of, signer_of
 from fastkit.database._statements import READS
 from fastkit.database._transaction import NestedRollback, OpenTransaction, doomed_by, place_of_caller
@@ -20,6 +22,7 @@ __all__ = [
     "PLAIN",
     "READS",
     "REQUEST",
+    "STAMPED",
     "Asked",
     "AsyncDatabase",
     "CopyFault",
@@ -31,6 +34,8 @@ __all__ = [
     "OpenTransaction",
     "Request",
     "Retry",
+    "ScopeSet",
+    "Scoping",
     "Timeouts",
     "all_or_nothing",
     "copy_rows",
@@ -43,6 +48,7 @@ __all__ = [
     "of_keys",
     "place_of_caller",
     "reading",
+    "scoping_of",
     "sent",
     "show_written",
     "signer_of",

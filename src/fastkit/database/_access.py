@@ -10,6 +10,7 @@ from sqlalchemy import Row, Select
 from sqlalchemy.orm import Session
 
 from fastkit.database._refresh import read_afresh
+from fastkit.database._scoping import Scoping
 from fastkit.database.session import NO_OPTIONS, NOTHING, GuardedSession, StatementFor, rows_or_key
 
 
@@ -67,6 +68,11 @@ def inserted(
     bind: Any = {"mapper": model}
     statement = statement_for(session.connection(bind_arguments=bind).dialect)
     return rows_or_key(session.execute(statement, parameters, bind_arguments=bind))
+
+
+def scoping_of(session: Session) -> Scoping | None:
+    """Return the scopes of the unit of work that watches over a session; None if there is none."""
+    return session.scoping if isinstance(session, GuardedSession) else None
 
 
 def reading(session: Session, *, several: bool = False) -> AbstractContextManager[None]:

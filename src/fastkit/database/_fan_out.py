@@ -159,7 +159,7 @@ class FanOut:
             if self.shares or self.in_one_transaction:
                 leader = stack.enter_context(stack.enter_context(unit.serving(database)).block(**_SNAPSHOT))
             if leader is not None and slots > 1:
-                number = _exported(leader.session.connection())
+                number = _exported(leader.session.own_connection())
             threads = stack.enter_context(ThreadPoolExecutor(slots, thread_name_prefix="fastkit-gather"))
             others = [threads.submit(self._work, database, unit, None, number) for _ in range(slots - 1)]
             self._work(database, unit, leader, None)
@@ -191,7 +191,7 @@ class FanOut:
                 served = await stack.enter_async_context(unit.serving(database))
                 leader = await stack.enter_async_context(served.block(**_SNAPSHOT))
             if leader is not None and slots > 1:
-                number = await leader.session.run_sync(lambda session: _exported(session.connection()))
+                number = await leader.session.run_sync(lambda session: _exported(session.own_connection()))
             cancellations = _cancellations()
             try:
                 async with asyncio.TaskGroup() as group:

@@ -11,6 +11,7 @@ from sqlalchemy import Executable, Select, inspect
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.interfaces import CriteriaOption
 
 _EAGER = {"joined", "selectin", "subquery", "immediate"}
 
@@ -79,7 +80,9 @@ def found_by(statement: Executable, states: Iterable[InstanceState[Any]]) -> lis
         return candidates
     entities = [each["entity"] for each in statement.column_descriptions if each["expr"] is each.get("entity")]
     mappers: set[Mapper[Any]] = {_mapper_of(entity) for entity in entities}
-    if statement._with_options or any(_loads_others(mapper) for mapper in mappers):  # noqa: SLF001 - no public word
+    if any(not isinstance(each, CriteriaOption) for each in statement._with_options) or any(
+        _loads_others(mapper) for mapper in mappers
+    ):
         return candidates
     classes = tuple(mapper.base_mapper.class_ for mapper in mappers)
     return [state for state in candidates if issubclass(state.class_, classes)]

@@ -16,6 +16,7 @@ from fastkit.database._ledger import Ledger
 from fastkit.database._modes import Mode
 from fastkit.database._recorder import SessionRecorder
 from fastkit.database._refresh import read_again
+from fastkit.database._scoping import Scoping
 from fastkit.database._transaction import OpenTransaction
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import (
@@ -63,6 +64,7 @@ class SessionLife(Session):
 
     Attributes:
         open_transaction: The notes of the open transaction, or None outside a block.
+        scoping: The scopes of the unit of work, or None if there is none.
         is_abandoned: Whether work that missed its deadline may still be going on in it.
     """
 
@@ -72,9 +74,11 @@ class SessionLife(Session):
         engines: Engines,
         metadata: Sequence[MetaData] = (),
         handlers: EventHandlers | None = None,
+        scoping: Scoping | None = None,
         **ignored: Any,
     ) -> None:
         super().__init__(expire_on_commit=False, autoflush=False)
+        self.scoping = scoping
         self._handlers = handlers
         self._recorder: SessionRecorder | None = None
         self.is_abandoned = False

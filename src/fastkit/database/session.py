@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Executable, Insert, Row, Select
+from sqlalchemy import Connection, Engine, Executable, Insert, Row, Select, event, inspect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState
@@ -72,6 +72,8 @@ class GuardedSession(SessionLife):
     ) -> Any:
         """Run a statement; outside a block, only a read, and a complete one."""
         writes = what_it_writes(statement, execution_options)
+        if self.scoping is not None:
+            statement = self.scoping.applied(statement, params, execution_options)
         if self.open_transaction is not None:
             self._check_open(self.open_transaction, statement, writes=writes)
             if self.open_transaction.stale and not writes and not is_refresh(execution_options):
@@ -120,6 +122,8 @@ class GuardedSession(SessionLife):
 
         Outside a block each call is complete in itself, and several within `reading(several=True)` see one moment.
         """
+        if self.scoping is not None:
+            statement = self.scoping.applied(statement, parameters, NO_OPTIONS)
         if self.dispatch.do_orm_execute or len(self.dispatch.after_begin) > _OWN_LISTENERS:
             return cast("Sequence[Sequence[Any]]", self.execute(statement, parameters).all())
         if self.open_transaction is None:
@@ -166,6 +170,13 @@ class GuardedSession(SessionLife):
             self._reading = cast("Engine", self.get_bind()).connect()
         return self._reading
 
+    def _identity_lookup(self, mapper: Any, *args: Any, **more: Any) -> Any:
+        """Return an object that is held; not one that may not be there any more for the scopes."""
+        stale = self.open_transaction is not None and bool(self.open_transaction.stale)
+        if self.scoping is not None and self.scoping.hides(inspect(mapper).mapper, stale=stale):
+            return None
+        return super()._identity_lookup(mapper, *args, **more)
+
     def _refreshed(self, found: Any, state: InstanceState[Any]) -> Any:
         """Return the object with its unmodified columns read again, or None if its row has gone."""
         self._autoflush()
@@ -209,6 +220,8 @@ class GuardedSession(SessionLife):
             raise ReadOnlyError(READ_ONLY)
         try:
             with self._guard:
+                if self.scoping is not None:
+                    self.scoping.stamp_new(self)
                 super().flush(objects)
         except BaseException as error:
             transaction.doom(error)
@@ -223,7 +236,13 @@ class GuardedSession(SessionLife):
         """Mark an object for deletion in the open block."""
         self._check_write()
         with self._guard:
-            super().delete(instance)
+            if self.scoping is None or not self.scoping.hide(self, instance):
+                super().delete(instance)
+
+    def delete_all(self, instances: Iterable[object]) -> None:
+        """Same as `delete`, for several."""
+        for instance in list(instances):
+            self.delete(instance)
 
     def merge(self, instance: Any, **more: Any) -> Any:
         """Copy an object's state onto the one in the session, in the open block."""
@@ -242,6 +261,12 @@ class GuardedSession(SessionLife):
 
     def connection(self, *args: Any, **more: Any) -> Connection:
         """Return the connection of the open block; what is sent on it directly is not noted as a write."""
+        if self.scoping is not None:
+            self.scoping.refuse_raw("What a connection is given")
+        return self.own_connection(*args, **more)
+
+    def own_connection(self, *args: Any, **more: Any) -> Connection:
+        """Same as `connection`, for what the library itself sends."""
         if self.open_transaction is not None:
             self.open_transaction.refuse_if_doomed()
         if "isolation_level" in (more.get("execution_options") or {}):
@@ -316,7 +341,7 @@ class GuardedSession(SessionLife):
     def connect_within(self, seconds: float) -> None:
         """Take the connection of the open block; on SQLite, wait at most so long to be the one that writes."""
         if not self.connections:
-            self.connection(execution_options={PATIENCE: seconds})
+            self.own_connection(execution_options={PATIENCE: seconds})
 
     def ask_for_lock(self, name: str, seconds: float | None) -> bool:
         """Return whether the database gives a lock on a name, within so long or within its own limit for locks."""
@@ -324,7 +349,7 @@ class GuardedSession(SessionLife):
             if seconds is not None:
                 self.connect_within(seconds)
             limit = self._engines.timeouts.lock if seconds is None else seconds
-            return self._engines.ledger.lock(self.connection(), name, limit)
+            return self._engines.ledger.lock(self.own_connection(), name, limit)
 
     def _check_write(self) -> OpenTransaction:
         if self.open_transaction is None:
@@ -348,6 +373,12 @@ class GuardedSession(SessionLife):
                 transaction.executed(writes)
             elif not is_text(statement):  # whose changes the database refuses
                 raise ReadOnlyError(READ_ONLY)
+
+
+@event.listens_for(GuardedSession, "after_flush")
+def _check_scopes(session: Any, *_: object) -> None:
+    if session.scoping is not None:
+        session.scoping.check_written(session)
 
 
 def rows_or_key(result: Any) -> Sequence[Row[Any]]:

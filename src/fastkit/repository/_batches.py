@@ -51,6 +51,15 @@ class Batch(NamedTuple):
         place = self.columns.index(column)
         return [row[place] for row in self.rows]
 
+    def with_value(self, column: Column[Any], value: Any) -> Batch:
+        """Return the rows with the same value in one column."""
+        if column not in self.columns:
+            rows = [(*row, value) for row in self.rows]
+            return Batch((*self.columns, column), rows, self.numbers, self.made)
+        place = self.columns.index(column)
+        rows = [(*row[:place], value, *row[place + 1 :]) for row in self.rows]
+        return Batch(self.columns, rows, self.numbers, self.made)
+
     def taken(self, places: Sequence[int]) -> Batch:
         """Return some of the rows, in this order."""
         rows, numbers = [self.rows[place] for place in places], [self.numbers[place] for place in places]

@@ -13,12 +13,13 @@ from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, up
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, class_mapper
 
-from fastkit.database import CopyFault, all_or_nothing, dialect_of, sent, show_written
+from fastkit.database import STAMPED, CopyFault, all_or_nothing, dialect_of, sent, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
 from fastkit.repository._batches import Batch, Batches, Rows
 from fastkit.repository._copying import check_copy, copied
 from fastkit.repository._locks import RowLock
 from fastkit.repository._row_values import RowValues, is_sql, row_values_of
+from fastkit.repository._scopes import deletion_of, refuse_hidden, refuse_moved, stamped_batch
 from fastkit.repository._selection import checked, selection_of
 from fastkit.repository._upsert import ANOTHER_KEY, Names, Upsert, next_version
 
@@ -61,7 +62,7 @@ class BulkWrites(Generic[M]):
 
     def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
         bind: Any = {"mapper": class_mapper(self.model)}
-        session.execute(statement, batch.parameters, bind_arguments=bind)
+        session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={STAMPED: True})
 
     def _copy(self, session: Session, batch: Batch) -> None:
         if not batch.columns:
@@ -78,13 +79,13 @@ class BulkWrites(Generic[M]):
         with all_or_nothing(session):
             for chunk in batches.of(rows):
                 for batch in chunk:
-                    send(batch)
+                    send(stamped_batch(session, self._values, batch))
                     number += len(batch.rows)
         return number
 
     def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> int:
         """Insert rows, or change those that are there, and return how many were given."""
-        upsert = self._upsert(match, change)
+        upsert = self._upsert(session, match, change)
         number = self._sent(
             session, Batches(self._values, "bulk.upsert()"), rows, partial(self._upserted, session, upsert, {})
         )
@@ -93,7 +94,7 @@ class BulkWrites(Generic[M]):
 
     def upsert_one(self, session: Session, row: BaseModel | Mapping[str, Any], match: Names, change: Names | None) -> M:
         """Insert a row, or change the one that is there, and return its object."""
-        upsert, found = self._upsert(match, change), list[Any]()
+        upsert, found = self._upsert(session, match, change), list[Any]()
 
         def send(batch: Batch) -> None:
             found[:] = [(column, batch.values_of(column)[0]) for column in upsert.match if column in batch.columns]
@@ -108,10 +109,12 @@ class BulkWrites(Generic[M]):
         read: M = selection_of(model).for_update(RowLock()).one(session, *where)
         return read
 
-    def _upsert(self, match: Names, change: Names | None) -> Upsert:
+    def _upsert(self, session: Session, match: Names, change: Names | None) -> Upsert:
         listeners = ("before_insert", "after_insert", "before_update", "after_update")
         self._values.refuse_unheard(*listeners, verb="bulk.upsert()", instead="use objects")
-        return Upsert.of(self._values, match, change)
+        upsert = Upsert.of(self._values, match, change)
+        refuse_hidden(session, self._values, upsert.match)
+        return upsert
 
     def _upserted(self, session: Session, upsert: Upsert, seen: dict[Any, int], batch: Batch) -> None:
         ordered = _in_order(batch, _keys(upsert, batch, seen, dialect_of(session, self.model)))
@@ -136,21 +139,30 @@ class BulkWrites(Generic[M]):
     # -- criteria
 
     def update(
-        self, session: Session, values: Mapping[str, Any], where: tuple[ColumnElement[bool], ...], *, everything: bool
+        self,
+        session: Session,
+        values: Mapping[str, Any],
+        where: tuple[ColumnElement[bool], ...],
+        *,
+        everything: bool,
+        verb: str = "bulk.update()",
     ) -> int:
         """Change all rows that match, and return how many matched."""
         row = self._values
         row.refuse_unheard("before_update", "after_update", verb="bulk.update()", instead="change objects")
         news = self._news(values)
+        refuse_moved(session, row, news)
         if row.version is not None and row.version not in news:
             news[row.version] = next_version(row)
         statement = update(self.model).values({_attribute(row, column): value for column, value in news.items()})
-        return self._by_criteria(session, statement, where, "bulk.update()", everything=everything)
+        return self._by_criteria(session, statement, where, verb, everything=everything)
 
     def delete(self, session: Session, where: tuple[ColumnElement[bool], ...], *, everything: bool) -> int:
         """Delete all rows that match, and return how many."""
         listeners = ("before_delete", "after_delete")
         self._values.refuse_unheard(*listeners, verb="bulk.delete()", instead="delete objects", validated=False)
+        if hidden := deletion_of(session, self.model):
+            return self.update(session, hidden, where, everything=everything, verb="bulk.delete()")
         return self._by_criteria(session, delete(self.model), where, "bulk.delete()", everything=everything)
 
     def _news(self, values: Mapping[str, Any]) -> dict[Any, Any]:

@@ -21,6 +21,7 @@ from fastkit.repository._explanation import told, wanted
 from fastkit.repository._insertion import insertion_of
 from fastkit.repository._keyset import Keyset
 from fastkit.repository._plan import Fetch, Plan, children_of
+from fastkit.repository._scopes import stamped
 from fastkit.repository._selection import Selection, selection_of
 from fastkit.repository._windows import Place, Step
 from fastkit.repository.list_query import ListQuery
@@ -194,7 +195,7 @@ class Projection(Generic[B]):
         """Insert a row, and return it; it is read by its key if the statement could not tell all that is shown."""
         model: Any = self.selection.model
         insertion = insertion_of(self.schema, model)
-        parameters, expressions = insertion.row.values(values)
+        parameters, expressions = stamped(session, insertion.row, *insertion.row.values(values))
         rows = inserted(session, model, partial(insertion.statement, expressions), parameters)
         if not rows:  # a trigger has decided so
             raise NotFoundError(model.__name__)

@@ -64,15 +64,19 @@ def declare_repositories(unit: type[Any], root: type[Any], frame: FrameType | No
         setattr(unit, name, RepositoryAttribute(unit, name, repository, model))
 
 
+def models_of(unit: type[Any]) -> list[type[Any]]:
+    """Return the models of a unit's repositories."""
+    declared = (attribute for cls in unit.__mro__ for attribute in vars(cls).values())
+    return [attribute.model for attribute in declared if isinstance(attribute, RepositoryAttribute)]
+
+
 def metadata_of(unit: type[Any]) -> tuple[MetaData, ...]:
     """Return the metadata of all models of a unit, each once."""
     found: dict[int, MetaData] = {}
-    for cls in unit.__mro__:
-        for attribute in vars(cls).values():
-            if isinstance(attribute, RepositoryAttribute):
-                for table in class_mapper(attribute.model, configure=False).tables:
-                    if isinstance(table, Table):
-                        found[id(table.metadata)] = table.metadata
+    for model in models_of(unit):
+        for table in class_mapper(model, configure=False).tables:
+            if isinstance(table, Table):
+                found[id(table.metadata)] = table.metadata
     return tuple(found.values())
 
 

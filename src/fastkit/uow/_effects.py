@@ -42,7 +42,9 @@ class Effects(UnitLife):
         raise NotImplementedError
 
     def _take_session(self) -> None:
-        self._guarded = GuardedSession(engines=self._database, metadata=self._metadata, handlers=self._handlers)
+        self._guarded = GuardedSession(
+            engines=self._database, metadata=self._metadata, handlers=self._handlers, scoping=self._scoping
+        )
 
     def _me(self) -> object:
         return threading.current_thread()
@@ -112,6 +114,7 @@ class AsyncEffects(UnitLife):
             engines=self._database,
             metadata=self._metadata,
             handlers=self._handlers,
+            scoping=self._scoping,
         )
         self._guarded = cast("GuardedSession", self._async_session.sync_session)
 

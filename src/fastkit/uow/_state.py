@@ -20,7 +20,9 @@ from fastkit.errors import (
     UnitOfWorkError,
 )
 from fastkit.events import EventHandlers
+from fastkit.models import Scope
 from fastkit.uow._declaration import declare_repositories, metadata_of
+from fastkit.uow._scoped import Scoped
 from fastkit.uow.hooks import Hook
 from fastkit.uow.outcome import Outcome, Status
 
@@ -52,7 +54,7 @@ class Phase(Enum):
     """Ended for good."""
 
 
-class UnitState:
+class UnitState(Scoped):
     """What a unit of work knows of itself; what it does is in the classes above this one."""
 
     _repository_root: ClassVar[type[Any]]
@@ -63,9 +65,15 @@ class UnitState:
     _guarded: GuardedSession
 
     def __init_subclass__(
-        cls, *, events: EventHandlers | None = None, confirm_commit: bool | None = None, **options: Any
+        cls,
+        *,
+        events: EventHandlers | None = None,
+        confirm_commit: bool | None = None,
+        scopes: Sequence[Scope[Any]] = (),
+        **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        cls._declare_scopes(scopes)
         if confirm_commit is not None:
             cls._confirms_commits = confirm_commit
         if events is not None:
@@ -83,6 +91,7 @@ class UnitState:
         self._confirms = self._confirms_commits if confirm_commit is None else confirm_commit
         if self._confirms:
             refuse_confirmation(database)
+        self._scoping = self._new_scoping()
         self._phase = Phase.NEW
         self._at_rest = Phase.CLOSED
         self._depth = 0
@@ -99,10 +108,11 @@ class UnitState:
         Refuse a database on which these units could not do what their class asks for; told when an app is put together.
 
         Raises:
-            DeclarationError: Commits are to be confirmed, and it cannot be asked.
+            DeclarationError: Commits are to be confirmed, and it cannot be asked; or a scope misses its column.
         """
         if cls._confirms_commits:
             refuse_confirmation(database)
+        cls._scope_set_of()
 
     @property
     def outcome(self) -> Outcome:

@@ -1,0 +1,192 @@
+"""Find what a statement reads or writes past the criteria of scopes, which SQLAlchemy adds to classes alone."""
+# ruff: noqa: SLF001 - there is no public word for what a statement is made of
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias
+
+from sqlalchemy import Delete, Insert, Select, Table, TextClause, Update
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.context import FromStatement
+from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.selectable import Alias, CompoundSelect, FromGrouping, Join, SelectBase, Subquery, TextualSelect
+from sqlalchemy.sql.util import surface_expressions
+
+from fastkit.errors import ScopeError
+from fastkit.models import Scope
+
+Concerned: TypeAlias = Callable[[Mapper[Any]], Scope[Any] | None]
+"""Returns the scope that is about a mapped class, or None."""
+
+_HARMLESS = re.compile(r"\*|[\w.\"`]+|'[\w\s.:+-]*'")
+
+
+def refuse_uncovered(statement: Any, concerned: Concerned, known: AbstractSet[Mapper[Any]]) -> None:
+    """
+    Refuse a statement of which a part would be read or written without the criterion of its scope.
+
+    SQLAlchemy adds criteria where a class is selected, joined or compared. It adds none to tables, to SQL in texts, and
+    where a class is only sorted, grouped or counted by.
+
+    Raises:
+        ScopeError: There is such a part; the message tells how to write it.
+    """
+    _Check(concerned, known).statement(statement)
+
+
+class _Check:
+    """One walk through a statement."""
+
+    def __init__(self, concerned: Concerned, known: AbstractSet[Mapper[Any]]) -> None:
+        self._concerned = concerned
+        self._known = known
+        self._tables: dict[Any, Scope[Any]] = {}
+        self._any: Scope[Any] | None = None
+        for mapper in known:
+            if (scope := concerned(mapper)) is not None:
+                self._any = scope
+                self._tables.update((table, scope) for table in mapper.tables)
+
+    def statement(self, statement: Any) -> None:
+        """Look at a statement and at all that is in it."""
+        if self._any is None:
+            return
+        if isinstance(statement, Select):
+            self._select(statement)
+        elif isinstance(statement, Insert | Update | Delete):
+            self._write(statement)
+        elif isinstance(statement, CompoundSelect | FromStatement):
+            self._parts_of(statement)
+        else:
+            self._refuse([statement], covered=set())
+
+    def _select(self, statement: Select[Any]) -> None:
+        is_orm = statement._propagate_attrs.get("compile_state_plugin") == "orm"
+        self._refuse(_parts(statement), set(self._covered(statement)) if is_orm else set())
+
+    def _refuse(self, parts: Iterable[Any], covered: AbstractSet[Any]) -> None:
+        """Refuse parts that name what has a scope, but for these classes and aliases, and the tables of the classes."""
+        tables = {table for entity in covered if not entity.is_aliased_class for table in entity.mapper.tables}
+        for named in self._mentioned(parts):
+            if isinstance(named, Table):
+                if (scope := self._tables.get(named)) is not None and named not in tables:
+                    raise _by_table(scope, named)
+            elif (scope := self._scope_of(named)) is not None and named not in covered:
+                raise _hidden(scope, named)
+
+    def _covered(self, statement: Select[Any]) -> Iterator[Any]:
+        """Yield the classes and aliases to which SQLAlchemy adds criteria."""
+        for part in (*statement._raw_columns, *statement._where_criteria):
+            yield from filter(None, map(_entity, surface_expressions(part)))
+        for part in (*statement._from_obj, *(target for target, *_ in statement._setup_joins)):
+            if (entity := _entity(part)) is not None:
+                yield entity
+
+    def _write(self, statement: Insert | Update | Delete) -> None:
+        table: Any = statement.table
+        written = _entity(table)
+        if written is None and (scope := self._tables.get(table)) is not None:
+            raise _by_table(scope, table)
+        children = [each for each in statement.get_children() if each is not table]
+        self._refuse(children, {written} if written is not None else set())
+
+    def _parts_of(self, statement: Any) -> None:
+        """Look at the queries of which a statement consists; what it is sorted by names what is selected in them."""
+        for _ in self._mentioned(statement.get_children()):
+            pass
+
+    def _mentioned(self, elements: Iterable[Any]) -> Iterator[Any]:
+        """Yield the classes, aliases and tables that are named in a statement itself, having looked at those in it."""
+        for element in elements:
+            if isinstance(element, Select):
+                self._select(element)
+            elif isinstance(element, Insert | Update | Delete):
+                raise _nested_write(self._any, element)
+            elif isinstance(element, CompoundSelect):
+                self._parts_of(element)
+            elif (entity := _entity(element)) is not None:
+                yield entity
+                yield from self._mentioned(_inside(element))
+            else:
+                self._refuse_text(element)
+                yield from _tables_of(element)
+                yield from self._mentioned(element.get_children())
+
+    def _refuse_text(self, element: Any) -> None:
+        assert self._any is not None  # noqa: S101 - or nothing is looked at
+        if isinstance(element, TextClause | TextualSelect) or _is_sql(element):
+            raise ScopeError(
+                f"A text of SQL knows nothing of the scope {self._any.name!r}: write it as an expression, or in "
+                f"`with shop.unscoped({self._any.name}, reason=...)`.",
+                self._any.name,
+            )
+
+    def _scope_of(self, entity: Any) -> Scope[Any] | None:
+        mapper: Mapper[Any] = entity.mapper
+        if mapper not in self._known and self._any is not None and self._any.concerns(mapper):
+            raise ScopeError(
+                f"{mapper.class_.__name__} is in no registry of this unit's models, so its scopes are not added to it: "
+                "declare a repository of it in the unit.",
+                self._any.name,
+            )
+        return self._concerned(mapper)
+
+
+def _entity(element: Any) -> Any:
+    annotations = getattr(element, "_annotations", None)
+    return annotations.get("parententity") if annotations else None
+
+
+def _tables_of(element: Any) -> Iterator[Table]:
+    """Yield the table that is named without its class; what relationships are made of names them so, too."""
+    table = element if isinstance(element, Table) else getattr(element, "table", None)
+    if isinstance(table, Table) and "parentmapper" not in element._annotations:
+        yield table
+
+
+def _parts(statement: Select[Any]) -> Iterable[Any]:
+    """Return what a statement names; not what SQLAlchemy finds by that to be read from."""
+    parts: Iterable[Any] = super(Select, statement).get_children(omit_attrs=("_correlate", "_correlate_except"))
+    return parts
+
+
+def _inside(element: Any) -> Iterable[Any]:
+    """Return what of an entity, or of an attribute, is a statement of its own."""
+    if isinstance(element, Table | Join | ColumnClause):
+        return ()
+    if isinstance(element, Alias | FromGrouping):
+        return () if not isinstance(element.element, SelectBase) else (element.element,)
+    return (element.element,) if isinstance(element, Subquery) else element.get_children()
+
+
+def _is_sql(element: Any) -> bool:
+    return isinstance(element, ColumnClause) and element.is_literal and not _HARMLESS.fullmatch(element.name)
+
+
+def _hidden(scope: Scope[Any], entity: Any) -> ScopeError:
+    name = entity.mapper.class_.__name__
+    return ScopeError(
+        f"This statement would read rows of {name} past the scope {scope.name!r}: {name} is only sorted, grouped or "
+        f"joined by there. Say select_from({name}), or join by .join({name}, ...) of the statement.",
+        scope.name,
+    )
+
+
+def _by_table(scope: Scope[Any], table: Any) -> ScopeError:
+    return ScopeError(
+        f"The table {table.name} has the scope {scope.name!r}, which only its class gets: name the class instead of the "
+        f"table, write by the repository, or say `with shop.unscoped({scope.name}, reason=...)`.",
+        scope.name,
+    )
+
+
+def _nested_write(scope: Scope[Any] | None, element: Any) -> ScopeError:
+    name = scope.name if scope is not None else ""
+    return ScopeError(
+        f"A statement that writes {element.table.name} inside of another one gets no criterion of the scope {name!r}: "
+        "send it by itself.",
+        name,
+    )

@@ -1,0 +1,110 @@
+"""Scopes: which rows of a model a unit of work sees and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Mapper
+
+from fastkit.errors import DeclarationError
+
+V = TypeVar("V")
+
+MISSING: Final = object()
+"""Stands for the value of a scope that nobody has set."""
+
+
+class Scope(Generic[V]):
+    """
+    A rule which rows there are for a unit of work, such as those of one tenant; made once, beside the models.
+
+    A unit names its scopes, and is told the value of each before it reads:
+
+    >>> tenant = Scope[int]("tenant", "tenant_id", exempt=[Country])
+    >>> class Shop(AsyncUnitOfWork, scopes=[tenant]):
+    ...     books: AsyncRepository[Book]
+    >>> async with Shop(database).scoped(tenant, 7) as shop:
+    ...     books = await shop.books.all()  # WHERE tenant_id = 7
+
+    Every read, bulk write and relationship load has the criterion, and every new row gets the value. Without a value
+    there is an error instead of rows.
+
+    Args:
+        name: What it is called in messages and logs.
+        column: The attribute that equals the value; new rows get it. Only new rows, if there is *where*.
+        where: Returns the criterion of a model for a value, instead of equality: `where(Note, user_id)`.
+        models: Which classes it is about, mixins among them. By default all that have *column*, and any other class
+            of the unit's metadata has to be in *exempt*, so that none is forgotten.
+        exempt: Classes without *column* that are for everybody, such as countries.
+        value: The value, where it is the same for all units; such a scope need not be set.
+
+    Raises:
+        DeclarationError: It would be about nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        column: str | None = None,
+        *,
+        where: Callable[[Any, V], ColumnElement[bool]] | None = None,
+        models: Sequence[type[Any]] = (),
+        exempt: Sequence[type[Any]] = (),
+        value: V | Any = MISSING,
+    ) -> None:
+        if column is None and (where is None or not models):
+            raise DeclarationError(
+                f"Scope({name!r}): name the column that equals the value, as in Scope({name!r}, 'tenant_id'), or give "
+                "where= and the models= that it is about."
+            )
+        if models and exempt:
+            raise DeclarationError(f"Scope({name!r}): with models= it is about no other class, so leave exempt= out.")
+        self.name = name
+        self.column = column
+        self.value = value
+        self._where = where
+        self._models = tuple(models)
+        self._exempt = tuple(exempt)
+
+    def __repr__(self) -> str:
+        return f"Scope({self.name!r})"
+
+    @property
+    def is_equality(self) -> bool:
+        """Return whether its criterion is that a column equals the value."""
+        return self._where is None
+
+    def concerns(self, mapper: Mapper[Any]) -> bool:
+        """
+        Return whether it is about a mapped class.
+
+        Raises:
+            DeclarationError: The class should have the column, or be exempt.
+        """
+        if self._models and not issubclass(mapper.class_, self._models):
+            return False
+        if self.column is None or self.column in mapper.column_attrs:
+            return not issubclass(mapper.class_, self._exempt)
+        if self._models or not issubclass(mapper.class_, self._exempt):
+            raise DeclarationError(
+                f"{mapper.class_.__name__} has no column {self.column!r}, so the scope {self.name!r} cannot hold for "
+                f"it: add the column, or say that its rows are for everybody, by exempt=[{mapper.class_.__name__}]."
+            )
+        return False
+
+    def criterion(self, model: Any, value: Any) -> ColumnElement[bool]:
+        """Return which rows of a model there are for a value."""
+        if self._where is not None:
+            return self._where(model, value)
+        found: ColumnElement[bool] = getattr(model, str(self.column)) == value
+        return found
+
+    def stamp(self, value: Any) -> Mapping[str, Any]:
+        """Return what each new row gets, by attribute."""
+        return {} if self.column is None else {self.column: value}
+
+    def deletion(self) -> Mapping[str, Any]:
+        """Return what is written into a row instead of deleting it, by attribute; nothing, if it is deleted."""
+        return {}
