@@ -11,9 +11,21 @@ from typing import Any, TypeAlias
 from sqlalchemy import Delete, Insert, Select, Table, TextClause, Update
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.context import FromStatement
+from sqlalchemy.orm.util import _ORMJoin
 from sqlalchemy.sql.elements import ColumnClause
-from sqlalchemy.sql.selectable import Alias, CompoundSelect, FromGrouping, Join, SelectBase, Subquery, TextualSelect
-from sqlalchemy.sql.util import surface_expressions
+from sqlalchemy.sql.selectable import (
+    Alias,
+    AliasedReturnsRows,
+    CompoundSelect,
+    FromClause,
+    FromGrouping,
+    Join,
+    SelectBase,
+    Subquery,
+    TableSample,
+    TextualSelect,
+)
+from sqlalchemy.sql.util import extract_first_column_annotation, surface_expressions
 
 from fastkit.errors import ScopeError
 from fastkit.models import Scope
@@ -44,6 +56,8 @@ class _Check:
         self._concerned = concerned
         self._known = known
         self._tables: dict[Any, Scope[Any]] = {}
+        self._seen: set[Any] = set()
+        self._around: AbstractSet[Any] = frozenset()
         self._any: Scope[Any] | None = None
         for mapper in known:
             if (scope := concerned(mapper)) is not None:
@@ -65,23 +79,35 @@ class _Check:
 
     def _select(self, statement: Select[Any]) -> None:
         is_orm = statement._propagate_attrs.get("compile_state_plugin") == "orm"
-        self._refuse(_parts(statement), set(self._covered(statement)) if is_orm else set())
+        covered = {*self._covered(statement)} - {None} if is_orm else set()
+        self._refuse(_parts(statement), covered, set(_correlated(statement, self._around)))
 
-    def _refuse(self, parts: Iterable[Any], covered: AbstractSet[Any]) -> None:
-        """Refuse parts that name what has a scope, but for these classes and aliases, and the tables of the classes."""
-        tables = {table for entity in covered if not entity.is_aliased_class for table in entity.mapper.tables}
+    def _refuse(self, parts: Iterable[Any], covered: AbstractSet[Any], outer: AbstractSet[Any] = frozenset()) -> None:
+        """Refuse parts that name what has a scope, but for what SQLAlchemy covers here, and tables of the query around."""
+        around, self._around = self._around, {table for entity in covered for table in _tables_of(entity)}
         for named in self._mentioned(parts):
-            if isinstance(named, Table):
-                if (scope := self._tables.get(named)) is not None and named not in tables:
-                    raise _by_table(scope, named)
+            if isinstance(named, FromClause):
+                table: Any = named if isinstance(named, Table) else named.element  # type: ignore[attr-defined]
+                if (scope := self._tables.get(table)) is not None and named not in self._around | outer:
+                    raise _by_table(scope, table)
             elif (scope := self._scope_of(named)) is not None and named not in covered:
-                raise _hidden(scope, named)
+                if not self._around.issuperset(_tables_of(named)):  # as those of a class below it are
+                    raise _hidden(scope, named)
+        self._around = around
 
     def _covered(self, statement: Select[Any]) -> Iterator[Any]:
         """Yield the classes and aliases to which SQLAlchemy adds criteria."""
-        for part in (*statement._raw_columns, *statement._where_criteria):
-            yield from filter(None, map(_entity, surface_expressions(part)))
-        for part in (*statement._from_obj, *(target for target, *_ in statement._setup_joins)):
+        for column in statement._raw_columns:
+            bundle: Any = column._annotations.get("bundle")
+            for each in (column,) if bundle is None else bundle.exprs:  # of several classes SQLAlchemy takes the first
+                yield _entity(each) or extract_first_column_annotation(each, "parententity")
+        for part in statement._where_criteria:
+            yield from map(_entity, surface_expressions(part))
+        joins = [
+            *statement._setup_joins,
+            *(join for each in statement._memoized_select_entities for join in each._setup_joins),
+        ]
+        for part in (*statement._from_obj, *(target for target, *_ in joins)):
             if (entity := _entity(part)) is not None:
                 yield entity
 
@@ -95,8 +121,10 @@ class _Check:
 
     def _parts_of(self, statement: Any) -> None:
         """Look at the queries of which a statement consists; what it is sorted by names what is selected in them."""
+        around, self._around = self._around, frozenset()
         for _ in self._mentioned(statement.get_children()):
             pass
+        self._around = around
 
     def _mentioned(self, elements: Iterable[Any]) -> Iterator[Any]:
         """Yield the classes, aliases and tables that are named in a statement itself, having looked at those in it."""
@@ -107,13 +135,35 @@ class _Check:
                 raise _nested_write(self._any, element)
             elif isinstance(element, CompoundSelect):
                 self._parts_of(element)
-            elif (entity := _entity(element)) is not None:
+            elif (entity := _entity(element)) is not None and not isinstance(element, _ORMJoin | TableSample):
                 yield entity
                 yield from self._mentioned(_inside(element))
+            elif isinstance(element, AliasedReturnsRows):
+                yield from self._alias(element)
             else:
                 self._refuse_text(element)
-                yield from _tables_of(element)
+                yield from self._named(element)
                 yield from self._mentioned(element.get_children())
+
+    def _alias(self, element: Any) -> Iterator[Any]:
+        """Yield a table under another name, and look at a query under a name, once: it may refer to itself."""
+        if isinstance(element.element, Table):
+            yield element
+        elif element not in self._seen:
+            self._seen.add(element)
+            around, self._around = self._around, frozenset()
+            self._refuse([element.element], set())
+            self._around = around
+
+    def _named(self, element: Any) -> Iterator[Any]:
+        """Yield the table that is named without its class; what relationships are made of names them so, too."""
+        table = element if isinstance(element, Table) else getattr(element, "table", None)
+        if table is None or "parentmapper" in element._annotations:
+            return
+        if isinstance(table, Table):
+            yield table
+        elif table is not element:
+            yield from self._mentioned([table])
 
     def _refuse_text(self, element: Any) -> None:
         assert self._any is not None  # noqa: S101 - or nothing is looked at
@@ -140,11 +190,17 @@ def _entity(element: Any) -> Any:
     return annotations.get("parententity") if annotations else None
 
 
-def _tables_of(element: Any) -> Iterator[Table]:
-    """Yield the table that is named without its class; what relationships are made of names them so, too."""
-    table = element if isinstance(element, Table) else getattr(element, "table", None)
-    if isinstance(table, Table) and "parentmapper" not in element._annotations:
-        yield table
+def _tables_of(entity: Any) -> Iterable[Any]:
+    """Return what a class or an alias is read from."""
+    return (entity.selectable,) if entity.is_aliased_class else entity.mapper.tables
+
+
+def _correlated(statement: Select[Any], around: AbstractSet[Any]) -> Iterator[Any]:
+    """Yield what a query does not read itself, because the query around it does."""
+    for each in around:
+        apart = statement._correlate_except
+        if statement._auto_correlate or each in statement._correlate or (apart is not None and each not in apart):
+            yield each
 
 
 def _parts(statement: Select[Any]) -> Iterable[Any]:

@@ -40,6 +40,7 @@ class ScopeSet:
         self.known = mappers
         self.mappers = {scope: frozenset(each for each in mappers if _concerns(scope, each)) for scope in self.scopes}
         self._generation = _configured[0]
+        _refuse_ways_around(self)
 
     @classmethod
     def of(cls, scopes: Iterable[Scope[Any]], models: Iterable[type[Any]]) -> ScopeSet:
@@ -47,7 +48,8 @@ class ScopeSet:
         Return the scopes of units of these models, that of soft deletion among them.
 
         Raises:
-            DeclarationError: A class of the models' registry should have a column, or be exempt.
+            DeclarationError: A class of the models' registry should have a column, or be exempt, or it reads another one
+                past its scope.
         """
         registries = {class_mapper(model).registry for model in models}
         mappers = frozenset(mapper for registry in registries for mapper in registry.mappers)
@@ -73,6 +75,33 @@ def _concerns(scope: Scope[Any], mapper: Mapper[Any]) -> bool:
             "write it: give the class a column, or a scope of its own with where= and models=."
         )
     return True
+
+
+def _refuse_ways_around(found: ScopeSet) -> None:
+    """Refuse relationships through the table of a class that has a scope, and attributes that read such a table."""
+
+    def concerned(mapper: Mapper[Any]) -> Scope[Any] | None:
+        return next((scope for scope, mappers in found.mappers.items() if mapper in mappers), None)
+
+    tables = {table: mapper for mapper in found.known if concerned(mapper) is not None for table in mapper.tables}
+    for mapper in found.known if tables else ():
+        for relation in mapper.relationships:
+            if (between := tables.get(relation.secondary)) is not None:  # type: ignore[call-overload]
+                raise DeclarationError(
+                    f"{relation} goes through the table of {between.class_.__name__}, which has the scope "
+                    f"{concerned(between).name!r}: rows that it hides would still be led through. "  # type: ignore[union-attr]
+                    f"Relate {mapper.class_.__name__} to {between.class_.__name__}, and that to {relation.mapper.class_.__name__}."
+                )
+        for attribute in mapper.column_attrs:
+            if not isinstance(attribute.columns[0], Column):
+                _refuse_past_scopes(attribute, concerned, found.known)
+
+
+def _refuse_past_scopes(attribute: Any, concerned: Any, known: frozenset[Mapper[Any]]) -> None:
+    try:
+        refuse_uncovered(Select(attribute.columns[0]), concerned, known)
+    except ScopeError as error:
+        raise DeclarationError(f"{attribute}: {error}") from error
 
 
 class Criteria(CriteriaOption):
@@ -132,11 +161,21 @@ class Criteria(CriteriaOption):
         criterion = self._made.get((scope, mapper))
         if criterion is None:
             criterion = scope.criterion(mapper.class_, self._values.get(scope, scope.value))
-        return LoaderCriteriaOption(mapper.class_, criterion, include_aliases=True)
+        return _Criterion(mapper.class_, criterion, include_aliases=True)
 
     def concerned(self, mapper: Mapper[Any]) -> Scope[Any] | None:
         """Return the first of the scopes that is about a mapped class."""
         return next((scope for scope, mappers in self._scopes.items() if mapper in mappers), None)
+
+
+class _Criterion(LoaderCriteriaOption):
+    """A criterion that is about the alias where a class is joined under one, which SQLAlchemy's own is not."""
+
+    __slots__ = ()
+
+    def _resolve_where_criteria(self, ext_info: Any) -> Any:
+        criterion = super()._resolve_where_criteria(ext_info)
+        return ext_info._adapter.traverse(criterion) if ext_info.is_aliased_class else criterion  # noqa: SLF001 - same
 
 
 class _Refusal(LoaderCriteriaOption):

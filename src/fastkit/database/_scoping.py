@@ -11,7 +11,9 @@ from weakref import WeakSet
 from sqlalchemy import Delete, Executable, Insert, Select, Table, Update
 from sqlalchemy.orm import InstanceState, Mapper, Session, object_mapper
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.lambdas import StatementLambdaElement
+from sqlalchemy.sql.util import surface_expressions
 
 from fastkit.database._scope_check import refuse_uncovered
 from fastkit.database._scope_criteria import Criteria, ScopeSet, missing_value
@@ -188,12 +190,12 @@ class Scoping:
 
     def stamp_new(self, session: Session) -> None:
         """Write into the objects that are new what their scopes say."""
-        for state in list(session._new):  # noqa: SLF001 - no public word
+        for state in _unsent(session):
             entity = state.obj()
-            if entity is None or state in self._as_it_is:
-                continue
-            for name, value in self.stamps(state.mapper).items():
-                if state.dict.get(name) is None:
+            for name, value in self.stamps(state.mapper).items() if state not in self._as_it_is else ():
+                if state.key is not None and name not in state.dict:
+                    getattr(entity, name)  # so that it can be looked at after the flush
+                elif state.key is None and state.dict.get(name) is None:
                     setattr(entity, name, value)
 
     def check_written(self, session: Session) -> None:
@@ -207,7 +209,7 @@ class Scoping:
             if state in self._as_it_is:
                 continue
             for name, value in self.stamps(state.mapper).items():
-                if state.dict.get(name, value) != value:
+                if state.dict.get(name) != value:
                     self.refuse_other(state.mapper, name)
         self._as_it_is.clear()
 
@@ -222,8 +224,19 @@ class Scoping:
             self._refuse(mapper, f"delete({name}) would delete rows for good; use bulk.delete(), which hides them")
         if isinstance(statement, Update) and isinstance(parameters, list | tuple):
             self._refuse(mapper, f"update({name}) of rows by their keys gets no criterion; use bulk.update()")
+        if isinstance(statement, Update | Delete):
+            self._refuse_other_tables(mapper)
         if isinstance(statement, Update):
             self._refuse_update(mapper, statement, parameters or {})
+
+    def _refuse_other_tables(self, mapper: Mapper[Any]) -> None:
+        """Refuse rows of which another table tells whose they are: they would be written as often as that has rows."""
+        for scope in self._holding(mapper):
+            criterion = scope.criterion(mapper.class_, self._values[scope]) if scope in self._values else None
+            if criterion is not None and any(each is not mapper.local_table for each in surface_tables(criterion)):
+                self._refuse(
+                    mapper, f"Another table than that of {mapper.class_.__name__} tells its scope; use objects"
+                )
 
     def _refuse_update(self, mapper: Mapper[Any], statement: Update, parameters: Mapping[str, Any]) -> None:
         pairs = statement._values or dict(statement._ordered_values or ())  # noqa: SLF001 - no public word
@@ -235,6 +248,12 @@ class Scoping:
     def _refuse(self, mapper: Mapper[Any], why: str) -> NoReturn:
         scope = next(self._holding(mapper))
         raise ScopeError(f"{why}, or say `with shop.unscoped({scope.name}, reason=...)`.", scope.name)
+
+
+def surface_tables(criterion: Any) -> set[Any]:
+    """Return the tables that a criterion is about itself."""
+    columns = (each for each in surface_expressions(criterion) if isinstance(each, ColumnClause))
+    return {getattr(each.table, "_deannotate", lambda: each.table)() for each in columns if each.table is not None}
 
 
 def _is_insert(statement: object) -> bool:
