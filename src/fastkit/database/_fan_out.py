@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from fastkit._calls import awaited, refuse_awaitable
 from fastkit.database._modes import Asked
+from fastkit.database._scoping import OWN
 from fastkit.database._units import AsyncUnit, Unit
 from fastkit.errors import ConcurrentUseError, DeclarationError, FastkitError, PoolTimeoutError
 
@@ -159,7 +160,7 @@ class FanOut:
             if self.shares or self.in_one_transaction:
                 leader = stack.enter_context(stack.enter_context(unit.serving(database)).block(**_SNAPSHOT))
             if leader is not None and slots > 1:
-                number = _exported(leader.session.own_connection())
+                number = _exported(leader.session)
             threads = stack.enter_context(ThreadPoolExecutor(slots, thread_name_prefix="fastkit-gather"))
             others = [threads.submit(self._work, database, unit, None, number) for _ in range(slots - 1)]
             self._work(database, unit, leader, None)
@@ -191,7 +192,7 @@ class FanOut:
                 served = await stack.enter_async_context(unit.serving(database))
                 leader = await stack.enter_async_context(served.block(**_SNAPSHOT))
             if leader is not None and slots > 1:
-                number = await leader.session.run_sync(lambda session: _exported(session.own_connection()))
+                number = await leader.session.run_sync(_exported)
             cancellations = _cancellations()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -228,7 +229,8 @@ class FanOut:
         if not re.fullmatch("[0-9A-F-]+", number):
             raise ValueError("not the number of a snapshot")  # it cannot be a parameter
         try:
-            session.execute(text(f"SET TRANSACTION SNAPSHOT '{number}'").execution_options(fastkit_reads=True))
+            statement = text(f"SET TRANSACTION SNAPSHOT '{number}'").execution_options(fastkit_reads=True)
+            session.execute(statement, execution_options={OWN: True})
         except (FastkitError, DBAPIError) as error:
             self.branches.fail_without_snapshot(error)
             return False
@@ -261,10 +263,11 @@ def _options(number: str | None) -> Asked:
     return _SNAPSHOT if number else _BRANCH
 
 
-def _exported(connection: Connection) -> str:
+def _exported(session: Session) -> str:
     """
     Return the number of the snapshot of this transaction, which is valid as long as the transaction.
 
     Source: postgresql.org/docs/current/functions-admin.html, "Snapshot Synchronization Functions".
     """
-    return str(connection.execute(text("SELECT pg_export_snapshot()")).scalar())
+    statement = text("SELECT pg_export_snapshot()").execution_options(fastkit_reads=True)
+    return str(session.execute(statement, execution_options={OWN: True}).scalar())

@@ -80,9 +80,8 @@ def found_by(statement: Executable, states: Iterable[InstanceState[Any]]) -> lis
         return candidates
     entities = [each["entity"] for each in statement.column_descriptions if each["expr"] is each.get("entity")]
     mappers: set[Mapper[Any]] = {_mapper_of(entity) for entity in entities}
-    if any(not isinstance(each, CriteriaOption) for each in statement._with_options) or any(
-        _loads_others(mapper) for mapper in mappers
-    ):
+    options = [each for each in statement._with_options if not isinstance(each, CriteriaOption)]  # noqa: SLF001 - no public word
+    if options or any(_loads_others(mapper) for mapper in mappers):
         return candidates
     classes = tuple(mapper.base_mapper.class_ for mapper in mappers)
     return [state for state in candidates if issubclass(state.class_, classes)]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
-from sqlalchemy import Delete, Insert, Select, Table, TextClause, Update
-from sqlalchemy.orm import Mapper
+from sqlalchemy import Delete, Insert, Select, Table, TextClause, Update, inspect
+from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.util import _ORMJoin
 from sqlalchemy.sql.elements import ColumnClause
@@ -83,16 +83,17 @@ class _Check:
         self._refuse(_parts(statement), covered, set(_correlated(statement, self._around)))
 
     def _refuse(self, parts: Iterable[Any], covered: AbstractSet[Any], outer: AbstractSet[Any] = frozenset()) -> None:
-        """Refuse parts that name what has a scope, but for what SQLAlchemy covers here, and tables of the query around."""
+        """Refuse parts that name what has a scope, but for what is covered here, and tables of the query around."""
         around, self._around = self._around, {table for entity in covered for table in _tables_of(entity)}
         for named in self._mentioned(parts):
             if isinstance(named, FromClause):
                 table: Any = named if isinstance(named, Table) else named.element  # type: ignore[attr-defined]
                 if (scope := self._tables.get(table)) is not None and named not in self._around | outer:
                     raise _by_table(scope, table)
-            elif (scope := self._scope_of(named)) is not None and named not in covered:
-                if not self._around.issuperset(_tables_of(named)):  # as those of a class below it are
-                    raise _hidden(scope, named)
+            elif named in covered or (scope := self._scope_of(named)) is None:
+                continue
+            elif not self._around.issuperset(_tables_of(named)):  # as those of a class below it are
+                raise _hidden(scope, named)
         self._around = around
 
     def _covered(self, statement: Select[Any]) -> Iterator[Any]:
@@ -100,16 +101,15 @@ class _Check:
         for column in statement._raw_columns:
             bundle: Any = column._annotations.get("bundle")
             for each in (column,) if bundle is None else bundle.exprs:  # of several classes SQLAlchemy takes the first
-                yield _entity(each) or extract_first_column_annotation(each, "parententity")
+                yield _entity(each) or extract_first_column_annotation(each, "parententity")  # type: ignore[no-untyped-call]
         for part in statement._where_criteria:
-            yield from map(_entity, surface_expressions(part))
+            yield from map(_entity, surface_expressions(part))  # type: ignore[no-untyped-call]
         joins = [
             *statement._setup_joins,
             *(join for each in statement._memoized_select_entities for join in each._setup_joins),
         ]
-        for part in (*statement._from_obj, *(target for target, *_ in joins)):
-            if (entity := _entity(part)) is not None:
-                yield entity
+        yield from map(_entity, statement._from_obj)
+        yield from (_joined(target) for target, *_ in joins)
 
     def _write(self, statement: Insert | Update | Delete) -> None:
         table: Any = statement.table
@@ -190,6 +190,13 @@ def _entity(element: Any) -> Any:
     return annotations.get("parententity") if annotations else None
 
 
+def _joined(target: Any) -> Any:
+    """Return the class or alias that `join(target)` is about: itself, or what a relationship leads to."""
+    if not isinstance(target, QueryableAttribute):
+        return _entity(target)
+    return inspect(target._of_type) if target._of_type is not None else target.property.entity
+
+
 def _tables_of(entity: Any) -> Iterable[Any]:
     """Return what a class or an alias is read from."""
     return (entity.selectable,) if entity.is_aliased_class else entity.mapper.tables
@@ -233,8 +240,8 @@ def _hidden(scope: Scope[Any], entity: Any) -> ScopeError:
 
 def _by_table(scope: Scope[Any], table: Any) -> ScopeError:
     return ScopeError(
-        f"The table {table.name} has the scope {scope.name!r}, which only its class gets: name the class instead of the "
-        f"table, write by the repository, or say `with shop.unscoped({scope.name}, reason=...)`.",
+        f"The table {table.name} has the scope {scope.name!r}, which only its class gets: name the class instead of "
+        f"the table, write by the repository, or say `with shop.unscoped({scope.name}, reason=...)`.",
         scope.name,
     )
 

@@ -48,8 +48,8 @@ class ScopeSet:
         Return the scopes of units of these models, that of soft deletion among them.
 
         Raises:
-            DeclarationError: A class of the models' registry should have a column, or be exempt, or it reads another one
-                past its scope.
+            DeclarationError: A class of the models' registry should have a column, or be exempt; or it would read
+                another one past its scope.
         """
         registries = {class_mapper(model).registry for model in models}
         mappers = frozenset(mapper for registry in registries for mapper in registry.mappers)
@@ -83,14 +83,14 @@ def _refuse_ways_around(found: ScopeSet) -> None:
     def concerned(mapper: Mapper[Any]) -> Scope[Any] | None:
         return next((scope for scope, mappers in found.mappers.items() if mapper in mappers), None)
 
-    tables = {table: mapper for mapper in found.known if concerned(mapper) is not None for table in mapper.tables}
+    tables: dict[Any, Mapper[Any]] = {table: mapper for mapper in found.known if concerned(mapper) is not None for table in mapper.tables}
     for mapper in found.known if tables else ():
         for relation in mapper.relationships:
-            if (between := tables.get(relation.secondary)) is not None:  # type: ignore[call-overload]
+            if relation.secondary is not None and (between := tables.get(relation.secondary)) is not None:
+                own, name, other = (each.class_.__name__ for each in (mapper, between, relation.mapper))
                 raise DeclarationError(
-                    f"{relation} goes through the table of {between.class_.__name__}, which has the scope "
-                    f"{concerned(between).name!r}: rows that it hides would still be led through. "  # type: ignore[union-attr]
-                    f"Relate {mapper.class_.__name__} to {between.class_.__name__}, and that to {relation.mapper.class_.__name__}."
+                    f"{relation} goes through the table of {name}, which has a scope: rows that it hides would still "
+                    f"be led through. Relate {own} to {name}, and {name} to {other}."
                 )
         for attribute in mapper.column_attrs:
             if not isinstance(attribute.columns[0], Column):

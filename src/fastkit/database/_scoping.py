@@ -23,8 +23,8 @@ from fastkit.models.scopes import MISSING
 
 log = logging.getLogger("fastkit.database")
 
-STAMPED = "fastkit_stamped"
-"""Execution option of the inserts whose rows have what their scopes write."""
+OWN = "fastkit_own"
+"""Execution option of what the library itself sends, having seen to the scopes."""
 
 
 class Scoping:
@@ -48,13 +48,13 @@ class Scoping:
     def set(self, scope: Scope[Any], value: object) -> None:
         """Set the value of a scope, once and for all."""
         self._refuse_unknown(scope)
-        if value is None:
+        if value is None and scope.value is MISSING:
             raise ScopeError(
                 f"The value of the scope {scope.name!r} is None: nobody's rows cannot be told.", scope.name
             )
         if self._values.setdefault(scope, value) != value or scope.value is not MISSING:
             raise ScopeError(
-                f"The scope {scope.name!r} of this unit of work has a value already: make another unit for another value.",
+                f"The scope {scope.name!r} of this unit of work has a value already: make another unit for another.",
                 scope.name,
             )
         self._criteria = None
@@ -112,7 +112,7 @@ class Scoping:
             ScopeError: The statement would get around one.
         """
         criteria = self.criteria
-        if criteria is None or options.get(STAMPED) or criteria in getattr(statement, "_with_options", ()):
+        if criteria is None or options.get(OWN) or criteria in getattr(statement, "_with_options", ()):
             return statement
         if type(statement) is Select and statement._propagate_attrs.get("compile_state_plugin") == "orm":  # noqa: SLF001 - no public word
             return statement.options(criteria)  # looked at when it is compiled
@@ -162,8 +162,8 @@ class Scoping:
         """Refuse a row with another value than that of the scope."""
         scope = next(each for each in self._holding(mapper) if each.column == name)
         raise ScopeError(
-            f"{mapper.class_.__name__}.{name} is not the value of the scope {scope.name!r} of this unit of work: leave it "
-            f"out, or write rows of others in `with shop.unscoped({scope.name}, reason=...)`.",
+            f"{mapper.class_.__name__}.{name} is not the value of the scope {scope.name!r} of this unit of work: leave "
+            f"it out, or write rows of others in `with shop.unscoped({scope.name}, reason=...)`.",
             scope.name,
         )
 
@@ -197,6 +197,7 @@ class Scoping:
                     getattr(entity, name)  # so that it can be looked at after the flush
                 elif state.key is None and state.dict.get(name) is None:
                     setattr(entity, name, value)
+        self._refuse_others(session)
 
     def check_written(self, session: Session) -> None:
         """
@@ -205,13 +206,14 @@ class Scoping:
         Raises:
             ScopeError: A row is another one's, or was made another one's.
         """
+        self._refuse_others(session)  # relationships and listeners have had their say, too
+        self._as_it_is.clear()
+
+    def _refuse_others(self, session: Session) -> None:
         for state in _unsent(session):
-            if state in self._as_it_is:
-                continue
-            for name, value in self.stamps(state.mapper).items():
+            for name, value in self.stamps(state.mapper).items() if state not in self._as_it_is else ():
                 if state.dict.get(name) != value:
                     self.refuse_other(state.mapper, name)
-        self._as_it_is.clear()
 
     def _refuse_write(self, statement: Insert | Update | Delete, parameters: Any, options: Mapping[str, Any]) -> None:
         mapper = statement.table._annotations.get("parentmapper")  # noqa: SLF001 - no public word
@@ -233,14 +235,13 @@ class Scoping:
         """Refuse rows of which another table tells whose they are: they would be written as often as that has rows."""
         for scope in self._holding(mapper):
             criterion = scope.criterion(mapper.class_, self._values[scope]) if scope in self._values else None
-            if criterion is not None and any(each is not mapper.local_table for each in surface_tables(criterion)):
+            if criterion is not None and any(each is not mapper.local_table for each in _tables(criterion)):
                 self._refuse(
                     mapper, f"Another table than that of {mapper.class_.__name__} tells its scope; use objects"
                 )
 
     def _refuse_update(self, mapper: Mapper[Any], statement: Update, parameters: Mapping[str, Any]) -> None:
-        pairs = statement._values or dict(statement._ordered_values or ())  # noqa: SLF001 - no public word
-        given = {getattr(each, "key", each) for each in pairs} | parameters.keys()
+        given = {getattr(each, "key", each) for each in statement._values or ()} | parameters.keys()  # noqa: SLF001 - no public word
         for name in self.stamps(mapper):
             if given & {name, mapper.column_attrs[name].columns[0].key}:
                 self.refuse_other(mapper, name)
@@ -250,10 +251,11 @@ class Scoping:
         raise ScopeError(f"{why}, or say `with shop.unscoped({scope.name}, reason=...)`.", scope.name)
 
 
-def surface_tables(criterion: Any) -> set[Any]:
+def _tables(criterion: Any) -> set[Any]:
     """Return the tables that a criterion is about itself."""
-    columns = (each for each in surface_expressions(criterion) if isinstance(each, ColumnClause))
-    return {getattr(each.table, "_deannotate", lambda: each.table)() for each in columns if each.table is not None}
+    parts: Any = surface_expressions(criterion)  # type: ignore[no-untyped-call]
+    columns = (each for each in parts if isinstance(each, ColumnClause))
+    return {each.table._deannotate() for each in columns if each.table is not None}  # noqa: SLF001 - no public word
 
 
 def _is_insert(statement: object) -> bool:

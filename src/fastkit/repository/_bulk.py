@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, up
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, class_mapper
 
-from fastkit.database import STAMPED, CopyFault, all_or_nothing, dialect_of, sent, show_written
+from fastkit.database import OWN, CopyFault, all_or_nothing, dialect_of, sent, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
 from fastkit.repository._batches import Batch, Batches, Rows
 from fastkit.repository._copying import check_copy, copied
@@ -62,7 +62,7 @@ class BulkWrites(Generic[M]):
 
     def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
         bind: Any = {"mapper": class_mapper(self.model)}
-        session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={STAMPED: True})
+        session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={OWN: True})
 
     def _copy(self, session: Session, batch: Batch) -> None:
         if not batch.columns:
@@ -121,7 +121,7 @@ class BulkWrites(Generic[M]):
         *before, statement = upsert.statements(batch, dialect_of(session, self.model))
         bind: Any = {"mapper": class_mapper(self.model)}
         for each in before:
-            session.execute(each, bind_arguments=bind)
+            session.execute(each, bind_arguments=bind, execution_options={OWN: True})
         try:
             self._execute(session, statement, ordered)
         except DBAPIError as error:

@@ -33,11 +33,13 @@ def stamped(
 def stamped_batch(session: Session, row: RowValues, batch: Batch) -> Batch:
     """Return many rows with the values that their scopes write."""
     scoping = scoping_of(session)
-    for name, value in (scoping.stamps(row.mapper) if scoping is not None else {}).items():
+    if scoping is None:
+        return batch
+    for name, value in scoping.stamps(row.mapper).items():
         column = row.columns[name]
-        if scoping is not None and column in batch.columns:
-            if any(given not in (value, None) for given in batch.values_of(column)):
-                scoping.refuse_other(row.mapper, name)
+        given = batch.values_of(column) if column in batch.columns else ()
+        if any(each not in (value, None) for each in given):
+            scoping.refuse_other(row.mapper, name)
         batch = batch.with_value(column, value)
     return batch
 
@@ -45,8 +47,10 @@ def stamped_batch(session: Session, row: RowValues, batch: Batch) -> Batch:
 def refuse_moved(session: Session, row: RowValues, news: Mapping[Column[Any], Any]) -> None:
     """Refuse to make rows those of somebody else."""
     scoping = scoping_of(session)
-    for name in scoping.stamps(row.mapper) if scoping is not None else ():
-        if scoping is not None and row.columns[name] in news:
+    if scoping is None:
+        return
+    for name in scoping.stamps(row.mapper):
+        if row.columns[name] in news:
             scoping.refuse_other(row.mapper, name)
 
 
@@ -58,8 +62,8 @@ def refuse_hidden(session: Session, row: RowValues, match: Collection[Column[Any
         name = row.mapper.class_.__name__
         how = f"name {scope.column!r} in match=, or " if scope.is_equality else ""
         raise ScopeError(
-            f"bulk.upsert(): the {name} that is there may be one that the scope {scope.name!r} hides, and would change: "
-            f"{how}say `with shop.unscoped({scope.name}, reason=...)`.",
+            f"bulk.upsert(): the {name} that is there may be one that the scope {scope.name!r} hides, and would be "
+            f"changed. To go on, {how}say `with shop.unscoped({scope.name}, reason=...)`.",
             scope.name,
         )
 

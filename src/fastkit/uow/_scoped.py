@@ -24,7 +24,8 @@ class Scoped:
 
     @classmethod
     def _declare_scopes(cls, scopes: Sequence[Scope[Any]]) -> None:
-        wrong = [each for each in scopes if not isinstance(each, Scope)]
+        given: Sequence[object] = scopes
+        wrong = [each for each in given if not isinstance(each, Scope)]
         if wrong:
             raise DeclarationError(f"{cls.__qualname__}: scopes is a list of Scope objects, not of {wrong[0]!r}.")
         cls._scopes = (*cls._scopes, *scopes)
