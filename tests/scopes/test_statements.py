@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from fastkit.errors import ScopeError
 
 MODELS: list[Any] = [Note, Folder, Line, Draft]
 USER = 5
+EXAMPLES = int(os.environ.get("FASTKIT_EXAMPLES", "200"))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ class Statements:
 
 
 @pytest.mark.filterwarnings("ignore:SELECT statement has a cartesian product")
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_only_our_rows(stored: tuple[Database, Engine], data: st.DataObject) -> None:
     """What comes back is what a database would give that has no other rows."""

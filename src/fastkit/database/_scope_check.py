@@ -54,7 +54,6 @@ class _Check:
 
     def __init__(self, concerned: Concerned, known: AbstractSet[Mapper[Any]]) -> None:
         self._concerned = concerned
-        self._known = known
         self._tables: dict[Any, Scope[Any]] = {}
         self._seen: set[Any] = set()
         self._around: AbstractSet[Any] = frozenset()
@@ -90,7 +89,7 @@ class _Check:
                 table: Any = named if isinstance(named, Table) else named.element  # type: ignore[attr-defined]
                 if (scope := self._tables.get(table)) is not None and named not in self._around | outer:
                     raise _by_table(scope, table)
-            elif named in covered or (scope := self._scope_of(named)) is None:
+            elif (scope := self._concerned(named.mapper)) is None or named in covered:
                 continue
             elif not self._around.issuperset(_tables_of(named)):  # as those of a class below it are
                 raise _hidden(scope, named)
@@ -173,16 +172,6 @@ class _Check:
                 f"`with shop.unscoped({self._any.name}, reason=...)`.",
                 self._any.name,
             )
-
-    def _scope_of(self, entity: Any) -> Scope[Any] | None:
-        mapper: Mapper[Any] = entity.mapper
-        if mapper not in self._known and self._any is not None and self._any.concerns(mapper):
-            raise ScopeError(
-                f"{mapper.class_.__name__} is in no registry of this unit's models, so its scopes are not added to it: "
-                "declare a repository of it in the unit.",
-                self._any.name,
-            )
-        return self._concerned(mapper)
 
 
 def _entity(element: Any) -> Any:

@@ -83,7 +83,8 @@ def _refuse_ways_around(found: ScopeSet) -> None:
     def concerned(mapper: Mapper[Any]) -> Scope[Any] | None:
         return next((scope for scope, mappers in found.mappers.items() if mapper in mappers), None)
 
-    tables: dict[Any, Mapper[Any]] = {table: mapper for mapper in found.known if concerned(mapper) is not None for table in mapper.tables}
+    scoped = [mapper for mapper in found.known if concerned(mapper) is not None]
+    tables: dict[Any, Mapper[Any]] = {table: mapper for mapper in scoped for table in mapper.tables}
     for mapper in found.known if tables else ():
         for relation in mapper.relationships:
             if relation.secondary is not None and (between := tables.get(relation.secondary)) is not None:
@@ -164,7 +165,14 @@ class Criteria(CriteriaOption):
         return _Criterion(mapper.class_, criterion, include_aliases=True)
 
     def concerned(self, mapper: Mapper[Any]) -> Scope[Any] | None:
-        """Return the first of the scopes that is about a mapped class."""
+        """
+        Return the first of the scopes that is about a mapped class.
+
+        Raises:
+            ScopeError: The class was not looked at, and a scope is about it.
+        """
+        if mapper not in self.key[0].known:
+            _refuse_stranger(mapper, self._scopes)
         return next((scope for scope, mappers in self._scopes.items() if mapper in mappers), None)
 
 
@@ -189,6 +197,20 @@ class _Refusal(LoaderCriteriaOption):
 
     def _resolve_where_criteria(self, ext_info: Any) -> Any:
         raise self._error
+
+
+def _refuse_stranger(mapper: Mapper[Any], scopes: Iterable[Scope[Any]]) -> None:
+    for scope in scopes:
+        try:
+            is_about_it = scope.concerns(mapper)
+        except DeclarationError:
+            continue  # of a class without the column in another registry
+        if is_about_it:
+            raise ScopeError(
+                f"{mapper.class_.__name__} is in no registry of this unit's models, so the scope {scope.name!r} is not "
+                "added to it: declare a repository of it in the unit.",
+                scope.name,
+            )
 
 
 def missing_value(scope: Scope[Any], mapper: Mapper[Any]) -> ScopeError:
