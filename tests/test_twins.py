@@ -123,6 +123,8 @@ def test_what_asks_the_database_is_awaited(sync: type[Any], twin: type[Any]) -> 
         "pool",
         "replicas",
         "savepoint",
+        "scoped",
+        "unscoped",
     }
     kept = {name for name, member in surface(twin).items() if function_of(member) and name not in waits}
 

@@ -9,6 +9,7 @@ FastkitError
 │   ├── ConcurrentUseError           two tasks or threads in one unit
 │   ├── BlockMismatchError           a nested block asks for what the open transaction is not
 │   ├── ReadOnlyError                a write in a read-only block
+│   ├── ScopeError                   a scope without a value, or what would get around one
 │   ├── UnflushedChangesError        for_update() on an object that was already changed
 │   ├── EventLoopError               handlers answer events with events without end
 │   └── TransactionDoomedError       an error was swallowed; nothing more can be committed

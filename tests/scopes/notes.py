@@ -52,7 +52,7 @@ class Note(SoftDelete, Timestamps, Base):
     stars: Mapped[int] = mapped_column(default=0)
     folder_id: Mapped[int] = mapped_column(ForeignKey("sc_folder.id"))
     folder: Mapped[Folder] = relationship(back_populates="notes")
-    lines: Mapped[list[Line]] = relationship(back_populates="note", order_by="Line.id", cascade="all")
+    lines: Mapped[list[Line]] = relationship(back_populates="note", order_by="Line.id", cascade="all, delete-orphan")
 
 
 class Line(SoftDelete, Base):

@@ -434,6 +434,17 @@ class TestSoftDeletion:
         assert stored(notes, Note)[5]["deleted_at"] is None
         assert 11 not in stored(notes, Note)
 
+    async def test_an_orphan(self, notes: World) -> None:
+        """A line that is taken out of a list that owns it would be deleted for good: that is refused."""
+        async with ours(notes) as shop:
+            note = await shop.notes.with_options(selectinload(Note.lines)).get_one(1)
+            note.lines.pop()
+            with pytest.raises(ScopeError, match="delete-orphan would delete a Line for good"):
+                await shop.session.flush()
+            await shop.rollback()
+
+        assert stored(notes, Line)[11]["deleted_at"] is None
+
     async def test_what_is_no_object_of_the_session(self, notes: World) -> None:
         """A new object cannot be deleted, in SQLAlchemy's own words."""
         async with ours(notes) as shop:

@@ -192,6 +192,7 @@ class Scoping:
         """Write into the objects that are new what their scopes say."""
         for state in _unsent(session):
             entity = state.obj()
+            self._refuse_orphan(state)
             for name, value in self.stamps(state.mapper).items() if state not in self._as_it_is else ():
                 if state.key is not None and name not in state.dict:
                     getattr(entity, name)  # so that it can be looked at after the flush
@@ -208,6 +209,12 @@ class Scoping:
         """
         self._refuse_others(session)  # relationships and listeners have had their say, too
         self._as_it_is.clear()
+
+    def _refuse_orphan(self, state: InstanceState[Any]) -> None:
+        """Refuse to delete for good what was only taken out of a list."""
+        if state.key is not None and self.deletion(state.mapper) and state.mapper._is_orphan(state):  # noqa: SLF001 - no public word
+            name = state.mapper.class_.__name__
+            self._refuse(state.mapper, f"delete-orphan would delete a {name} for good; delete() it by its repository")
 
     def _refuse_others(self, session: Session) -> None:
         for state in _unsent(session):
