@@ -1,4 +1,4 @@
-"""Walk through windows of random lists for longer than `make test` does: 10,000 of them, on every driver."""
+"""Walk 10,000 times through windows of random lists, and try 1,000 random statements against scopes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKS = "tests/repository/test_window_walks.py"
+STATEMENTS = "tests/scopes/test_statements.py"
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0 if no row was lost or met twice; arguments go to pytest."""
+    """Return 0 if no row was lost, met twice, or seen past a scope; arguments go to pytest."""
     environment = {"FASTKIT_EXAMPLES": "1000", **os.environ, "FASTKIT_REQUIRE_SERVERS": "1"}
     return subprocess.call(
-        [sys.executable, "-m", "pytest", "-q", "-n", "auto", WALKS, *arguments], cwd=ROOT, env=environment
+        [sys.executable, "-m", "pytest", "-q", "-n", "auto", WALKS, STATEMENTS, *arguments], cwd=ROOT, env=environment
     )
 
 

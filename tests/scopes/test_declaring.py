@@ -114,6 +114,23 @@ def test_scopes_of_other_units(database: Database) -> None:
         unit_of(note)(database).unscoped(soft_delete, reason="x")
 
 
+def test_a_criterion_that_is_another_one_each_time(database: Database) -> None:
+    """A scope whose value is the same for all units is made anew for each of them, if there is a value in it."""
+    _, note = models()
+    least = iter(range(1, 100))
+    scope = Scope[None]("recent", where=lambda model, _: model.id >= next(least), models=[note], value=None)
+    note.metadata.create_all(database.engine)
+    with Session(database.engine) as session:
+        session.add_all(note(id=key, owner_id=1) for key in range(1, 7))
+        session.commit()
+
+    found = []
+    for _ in range(3):
+        with unit_of(note, scope)(database) as shop:
+            found.append(shop.rows.order_by(note.id).first().id)
+    assert found == sorted(set(found))
+
+
 def test_a_unit_below_a_unit_has_its_scopes(database: Database) -> None:
     """A subclass adds scopes, and cannot lose any."""
     _, note = models()

@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Column, Select, bindparam, event
 from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import CriteriaOption
 from sqlalchemy.orm.util import LoaderCriteriaOption
-from sqlalchemy.sql.visitors import ExtendedInternalTraversal, InternalTraversal
+from sqlalchemy.sql.visitors import ExtendedInternalTraversal, InternalTraversal, iterate
 from sqlalchemy.types import NullType
 
 from fastkit.database._scope_check import refuse_uncovered
@@ -33,12 +33,14 @@ class ScopeSet:
         scopes: The scopes.
         mappers: The mapped classes of each.
         known: All mapped classes that were looked at.
+        constant: Those of the scopes whose criteria are the same for all units.
     """
 
     def __init__(self, scopes: Iterable[Scope[Any]], mappers: frozenset[Mapper[Any]]) -> None:
         self.scopes = tuple(scopes)
         self.known = mappers
         self.mappers = {scope: frozenset(each for each in mappers if _concerns(scope, each)) for scope in self.scopes}
+        self.constant = frozenset(scope for scope in self.scopes if _is_constant(scope, self.mappers[scope]))
         self._generation = _configured[0]
         _refuse_ways_around(self)
 
@@ -105,6 +107,14 @@ def _refuse_past_scopes(attribute: Any, concerned: Any, known: frozenset[Mapper[
         raise DeclarationError(f"{attribute}: {error}") from error
 
 
+def _is_constant(scope: Scope[Any], mappers: Iterable[Mapper[Any]]) -> bool:
+    """Return whether the criteria of a scope hold no value, which might be another one when they are made again."""
+    if scope.value is MISSING:
+        return False
+    criteria = (scope.criterion(mapper.class_, scope.value) for mapper in mappers)
+    return not any(isinstance(part, BindParameter) for criterion in criteria for part in iterate(criterion))
+
+
 class Criteria(CriteriaOption):
     """
     The criteria of all scopes that hold, as one option of a statement.
@@ -128,8 +138,8 @@ class Criteria(CriteriaOption):
         given: list[Any] = []
         missing = tuple(scope for scope in scopes if scope not in values)
         for scope in scopes:
-            if scope in missing or scope.value is not MISSING:
-                continue  # it is the same for all units
+            if scope in missing or scope in owner.constant:
+                continue
             if scope.is_equality:
                 self._values[scope] = bindparam(None, values[scope], type_=NullType(), unique=True)
                 given.append(self._values[scope])
