@@ -1,0 +1,452 @@
+"""Declared models whose rows are in several tables, or of several classes, or refer to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.declared import KeyedOut
+from models.kinds import Base, Kind, keyed, labelled
+from sqlalchemy import Column, ForeignKey, String, Table
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+
+from fastkit.schemas import Schema
+
+# -- joined inheritance
+
+
+class Person(Base):
+    """The base of joined inheritance."""
+
+    __tablename__ = "kd_person"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012 - SQLAlchemy's own
+
+    id: Mapped[int] = mapped_column("person_id", primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column("the_kind", String(20))
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+    notes: Mapped[list[Note]] = relationship(order_by="Note.text", cascade="all, delete-orphan", passive_deletes=True)
+
+
+class Engineer(Person):
+    """A child with a table of its own, whose key has another name."""
+
+    __tablename__ = "kd_engineer"
+    __mapper_args__ = {"polymorphic_identity": "engineer"}  # noqa: RUF012 - same
+
+    id: Mapped[int] = mapped_column(
+        "engineer_id", ForeignKey("kd_person.person_id", ondelete="CASCADE"), primary_key=True
+    )
+    skill: Mapped[str] = mapped_column(String(20))
+    machines: Mapped[list[Machine]] = relationship(
+        order_by="Machine.name", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class Clerk(Person):
+    """Another child."""
+
+    __tablename__ = "kd_clerk"
+    __mapper_args__ = {"polymorphic_identity": "clerk"}  # noqa: RUF012 - same
+
+    id: Mapped[int] = mapped_column(ForeignKey("kd_person.person_id", ondelete="CASCADE"), primary_key=True)
+    desk: Mapped[int]
+
+
+class Note(Base):
+    """What belongs to anybody."""
+
+    __tablename__ = "kd_note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(30))
+    person_id: Mapped[int] = mapped_column(ForeignKey("kd_person.person_id", ondelete="CASCADE"))
+
+
+class Machine(Base):
+    """What belongs to a child."""
+
+    __tablename__ = "kd_machine"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(30))
+    engineer_id: Mapped[int] = mapped_column(ForeignKey("kd_engineer.engineer_id", ondelete="CASCADE"))
+
+
+class NoteOut(Schema):
+    """What is noted."""
+
+    text: str
+
+
+class MachineOut(Schema):
+    """What is owned."""
+
+    name: str
+
+
+class PersonOut(KeyedOut):
+    """What all of them have."""
+
+    kind: str
+    notes: list[NoteOut]
+
+
+class EngineerOut(PersonOut):
+    """What some of them have."""
+
+    skill: str
+    machines: list[MachineOut]
+
+
+def _notes(number: int) -> list[dict[str, Any]]:
+    return [{"text": f"note {number}.{place}"} for place in range(number % 3)]
+
+
+def _machines(number: int) -> list[dict[str, Any]]:
+    return [{"name": f"machine {number}.{place}"} for place in range(number % 2)]
+
+
+def _skilled(number: int) -> dict[str, Any]:
+    return {**keyed(number), "skill": f"skill {number}"}
+
+
+def _engineer(number: int) -> Engineer:
+    return Engineer(
+        **_skilled(number),
+        notes=[Note(**each) for each in _notes(number)],
+        machines=[Machine(**each) for each in _machines(number)],
+    )
+
+
+def _people(numbers: Sequence[int]) -> list[Any]:
+    notes = lambda number: [Note(**each) for each in _notes(number)]
+    return [_engineer(each) if each % 2 else Person(**keyed(each), notes=notes(each)) for each in numbers]
+
+
+def _shown_person(number: int) -> dict[str, Any]:
+    return {**keyed(number), "kind": "engineer" if number % 2 else "person", "notes": _notes(number)}
+
+
+_PEOPLE = [Person.__table__, Engineer.__table__, Clerk.__table__, Note.__table__, Machine.__table__]
+_SEVERAL_TABLES = "are not those of one table"
+_SHARED = "shares its table with other classes"
+
+JOINED_CHILD = Kind(
+    "joined child",
+    Engineer,
+    _PEOPLE,
+    row=_skilled,
+    out=EngineerOut,
+    shown=lambda number: {
+        **_skilled(number),
+        "kind": "engineer",
+        "notes": _notes(number),
+        "machines": _machines(number),
+    },
+    change=("skill", "radio"),
+    changed={"skill": "radio"},
+    missing=99,
+    key=lambda number: number,
+    make=lambda numbers: [_engineer(number) for number in numbers],
+    loads=[selectinload(Person.notes), selectinload(Engineer.machines)],
+    beside=lambda: [Person(id=90, label="nobody", rank=2), Clerk(id=91, label="clerk", rank=2, desk=1)],
+    refused=dict.fromkeys(("insert", "bulk.insert", "bulk.update", "bulk.delete", "bulk.upsert"), _SEVERAL_TABLES),
+    written=2,
+)
+JOINED_BASE = Kind(
+    "joined base",
+    Person,
+    _PEOPLE,
+    row=keyed,
+    out=PersonOut,
+    shown=_shown_person,
+    bare=lambda number: {**keyed(number), "kind": "person", "notes": []},
+    change=("rank", 40),
+    changed={"rank": 40},
+    missing=99,
+    key=lambda number: number,
+    make=_people,
+    loads=[selectinload(Person.notes)],
+    refused={"bulk.upsert": _SHARED},
+    is_returned_by_insert=False,
+)
+
+
+# -- single-table inheritance
+
+
+class Vehicle(Base):
+    """The base of single-table inheritance."""
+
+    __tablename__ = "kd_vehicle"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}  # noqa: RUF012 - same
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column("the_kind", String(20))
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+
+
+class Truck(Vehicle):
+    """A child: some of the rows."""
+
+    __mapper_args__ = {"polymorphic_identity": "truck"}  # noqa: RUF012 - same
+
+    load: Mapped[int | None]
+
+
+class Van(Vehicle):
+    """Another child."""
+
+    __mapper_args__ = {"polymorphic_identity": "van"}  # noqa: RUF012 - same
+
+
+class VehicleOut(KeyedOut):
+    """What all of them have."""
+
+    kind: str
+
+
+class TruckOut(VehicleOut):
+    """What some of them have."""
+
+    load: int | None
+
+
+def _vehicles(numbers: Sequence[int]) -> list[Any]:
+    return [(Truck if number % 2 else Vehicle)(**labelled(number)) for number in numbers]
+
+
+def _loaded(number: int) -> dict[str, Any]:
+    return {**labelled(number), "load": 10 * number}
+
+
+SINGLE_CHILD = Kind(
+    "single-table child",
+    Truck,
+    [Vehicle.__table__],
+    row=_loaded,
+    out=TruckOut,
+    shown=lambda number: {**_loaded(number), "kind": "truck"},
+    change=("load", 41),
+    changed={"load": 41},
+    missing=99_999_999,
+    beside=lambda: [Vehicle(label="nothing", rank=2), Van(label="van", rank=2)],
+    refused={"bulk.upsert": _SHARED},
+)
+SINGLE_BASE = Kind(
+    "single-table base",
+    Vehicle,
+    [Vehicle.__table__],
+    row=labelled,
+    out=VehicleOut,
+    shown=lambda number: {**labelled(number), "kind": "truck" if number % 2 else "vehicle"},
+    bare=lambda number: {**labelled(number), "kind": "vehicle"},
+    change=("rank", 40),
+    changed={"rank": 40},
+    missing=99_999_999,
+    make=_vehicles,
+    refused={"bulk.upsert": _SHARED},
+)
+
+
+# -- rows that refer to rows of the same table
+
+
+class Node(Base):
+    """A tree."""
+
+    __tablename__ = "kd_node"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("kd_node.id", ondelete="SET NULL"))
+    parent: Mapped[Node | None] = relationship(remote_side=[id], back_populates="children")
+    children: Mapped[list[Node]] = relationship(back_populates="parent", order_by="Node.id")
+
+
+class NodeOut(KeyedOut):
+    """Up and down."""
+
+    parent: KeyedOut | None
+    children: list[KeyedOut]
+
+
+def _node(number: int) -> dict[str, Any]:
+    return {**keyed(number), "parent_id": number // 2 or None}
+
+
+SELF_REFERENCE = Kind(
+    "self-reference",
+    Node,
+    [Node.__table__],
+    row=_node,
+    out=NodeOut,
+    shown=lambda number: {
+        **keyed(number),
+        "parent": keyed(number // 2) if number > 1 else None,
+        "children": [keyed(each) for each in (2 * number, 2 * number + 1) if each < 6],
+    },
+    change=("parent_id", 1),
+    changed={"parent": keyed(1)},
+    missing=99,
+    key=lambda number: number,
+    loads=[selectinload(Node.parent), selectinload(Node.children)],
+    is_returned_by_insert=False,
+)
+
+
+# -- many to many
+
+POST_TAG = Table(
+    "kd_post_tag",
+    Base.metadata,
+    Column("post_id", ForeignKey("kd_post.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag_id", ForeignKey("kd_tag.id"), primary_key=True),
+)
+
+
+class Tag(Base):
+    """What is said of many."""
+
+    __tablename__ = "kd_tag"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(30))
+    posts: Mapped[list[Post]] = relationship(secondary=POST_TAG, back_populates="tags")
+
+
+class Post(Base):
+    """What much is said of."""
+
+    __tablename__ = "kd_post"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+    tags: Mapped[list[Tag]] = relationship(secondary=POST_TAG, back_populates="posts", order_by=Tag.name)
+
+
+class TagOut(Schema):
+    """What is said."""
+
+    name: str
+
+
+class PostOut(KeyedOut):
+    """What is said of it."""
+
+    tags: list[TagOut]
+
+
+def _tags(number: int) -> list[dict[str, Any]]:
+    return [{"name": f"tag {each}"} for each in (2, 3) if number % each == 0]
+
+
+def _posts(numbers: Sequence[int]) -> list[Any]:
+    known = {f"tag {each}": Tag(name=f"tag {each}") for each in (2, 3)}
+    return [Post(**labelled(number), tags=[known[each["name"]] for each in _tags(number)]) for number in numbers]
+
+
+MANY_TO_MANY = Kind(
+    "many to many",
+    Post,
+    [Tag.__table__, Post.__table__, POST_TAG],
+    row=labelled,
+    out=PostOut,
+    shown=lambda number: {**labelled(number), "tags": _tags(number)},
+    bare=lambda number: {**labelled(number), "tags": []},
+    change=("rank", 40),
+    changed={"rank": 40},
+    missing=99_999_999,
+    make=_posts,
+    loads=[selectinload(Post.tags)],
+    is_returned_by_insert=False,
+)
+
+
+class Playlist(Base):
+    """What holds tracks, each at a place."""
+
+    __tablename__ = "kd_playlist"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+    entries: Mapped[list[Entry]] = relationship(
+        back_populates="playlist", order_by="Entry.place", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class Entry(Base):
+    """The association: its key is those of both."""
+
+    __tablename__ = "kd_entry"
+
+    playlist_id: Mapped[int] = mapped_column(ForeignKey("kd_playlist.id", ondelete="CASCADE"), primary_key=True)
+    track_id: Mapped[int] = mapped_column(ForeignKey("kd_track.id"), primary_key=True)
+    place: Mapped[int]
+    playlist: Mapped[Playlist] = relationship(back_populates="entries")
+    track: Mapped[Track] = relationship()
+
+
+class Track(Base):
+    """What is on many lists."""
+
+    __tablename__ = "kd_track"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(30))
+
+
+class TrackOut(Schema):
+    """What is played."""
+
+    title: str
+
+
+class EntryOut(Schema):
+    """What is played, and when."""
+
+    place: int
+    track: TrackOut
+
+
+class PlaylistOut(KeyedOut):
+    """What is played after what."""
+
+    entries: list[EntryOut]
+
+
+def _entries(number: int) -> list[dict[str, Any]]:
+    titles = [f"track {each}" for each in (1, 2, 3) if number >= each][::-1]
+    return [{"place": place, "track": {"title": title}} for place, title in enumerate(titles)]
+
+
+def _playlists(numbers: Sequence[int]) -> list[Any]:
+    known = {f"track {each}": Track(title=f"track {each}") for each in (1, 2, 3)}
+    entries = lambda number: [
+        Entry(place=each["place"], track=known[each["track"]["title"]]) for each in _entries(number)
+    ]
+    return [Playlist(**labelled(number), entries=entries(number)) for number in numbers]
+
+
+ASSOCIATION = Kind(
+    "association object",
+    Playlist,
+    [Playlist.__table__, Track.__table__, Entry.__table__],
+    row=labelled,
+    out=PlaylistOut,
+    shown=lambda number: {**labelled(number), "entries": _entries(number)},
+    bare=lambda number: {**labelled(number), "entries": []},
+    change=("rank", 40),
+    changed={"rank": 40},
+    missing=99_999_999,
+    make=_playlists,
+    loads=[selectinload(Playlist.entries).selectinload(Entry.track)],
+    is_returned_by_insert=False,
+)
+
+RELATED = [JOINED_CHILD, JOINED_BASE, SINGLE_CHILD, SINGLE_BASE, SELF_REFERENCE, MANY_TO_MANY, ASSOCIATION]
