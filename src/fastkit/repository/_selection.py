@@ -339,6 +339,8 @@ def _warn_of_lazy_loads(model: Any) -> None:
 def _loads_eagerly(model: Any) -> bool:
     mapper = class_mapper(model)
     mappers = {mapper, *mapper.with_polymorphic_mappers}
+    if any(each.polymorphic_load == "selectin" for each in mapper.self_and_descendants if each is not mapper):
+        return True
     return any(relationship.lazy in _EAGER for each in mappers for relationship in each.relationships)
 
 
