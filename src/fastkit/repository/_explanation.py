@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Index, PrimaryKeyConstraint, Select, Table, UniqueConstraint
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import class_mapper
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnClause, UnaryExpression
 
@@ -42,13 +43,17 @@ def wanted(keyset: Keyset, model: type[Any], dialect: Dialect) -> str:
     window = f"A window by {name}"
     if len(tables) != 1 or not isinstance(table, Table) or not all(isinstance(each, ColumnClause) for each in elements):
         return f"{window} sorts all rows that match: no index of one table has these keys."
-    keys = [(str(key.element.key), key.descending) for key in keyset.keys if isinstance(key.element, ColumnClause)]
+    keys = [(str(each.key), key.descending) for each, key in zip(elements, keyset.keys, strict=True)]
     for index, columns in _indexes(table, dialect.name):
         if _serves(columns[: len(keys)], keys):
             return f"A window by {name} has the index that it wants: {index}."
     mixed = len({descending for _, descending in keys}) > 1
     owner, told = model.__name__, "_".join(f"{key}_desc" if mixed and down else key for key, down in keys)
-    written = ", ".join(f"{owner}.{key}{'.desc()' if mixed and down else ''}" for key, down in keys)
+    names = {column: each.key for each in class_mapper(model).column_attrs for column in each.columns}
+    attributes = [names.get(table.c[key], key) for key, _ in keys]
+    written = ", ".join(
+        f"{owner}.{each}{'.desc()' if mixed and down else ''}" for each, (_, down) in zip(attributes, keys, strict=True)
+    )
     return f'{window} wants an index that {table.name} does not have: Index("ix_{table.name}_{told}", {written}).'
 
 
