@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
-from sqlalchemy import JSON, ClauseElement, Column
+from sqlalchemy import JSON, ClauseElement, Column, inspect
 
 from fastkit.errors import DeclarationError, InvalidValueError
 from fastkit.repository._row_values import RowValues, fields_of
@@ -261,6 +261,11 @@ def _held(verb: str, given: Any, number: int) -> tuple[type[BaseModel] | None, M
 
 @cache
 def _adapter(schema: Any) -> TypeAdapter[list[Any]]:
+    if inspect(schema, raiseerr=False) is not None:
+        raise DeclarationError(
+            f"validate={schema.__name__}: of a mapped class Pydantic looks at no values. Name a model that is no "
+            "table: in SQLModel, one without table=True."
+        )
     many: Any = GenericAlias(list, (schema,))
     return TypeAdapter(many)
 

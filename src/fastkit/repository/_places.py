@@ -169,6 +169,12 @@ def places_of(schema: type[BaseModel]) -> list[Place]:
         raise DeclarationError(
             f"{schema.__name__}.root: a RootModel is one value, and has no fields; it can be that of a field."
         )
+    if inspect(schema, raiseerr=False) is not None:
+        raise DeclarationError(
+            f"{schema.__name__} is a mapped class, and a reader makes no objects of the session, nor would Pydantic "
+            "look at their values. Read objects without into(), or name a response model: in SQLModel, one without "
+            "table=True."
+        )
     try:
         schema.model_rebuild()
     except PydanticUndefinedAnnotation as error:
