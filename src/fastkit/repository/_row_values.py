@@ -141,9 +141,11 @@ def _table_of(mapper: Mapper[Any]) -> Table:
     """Return the table of a mapped class, if its rows can be written without an object."""
     owner, table = _owner(mapper), mapper.local_table
     if len(mapper.tables) != 1 or not isinstance(table, Table):
-        raise DeclarationError(f"insert(): the rows of {owner} are not those of one table; use add().")
+        raise DeclarationError(
+            f"The rows of {owner} are not those of one table; use add(), change its objects, or delete() them."
+        )
     if mapper.polymorphic_abstract:
-        raise DeclarationError(f"insert(): {owner} is abstract; insert into a reader of a class below it.")
+        raise DeclarationError(f"{owner} is abstract: its rows are those of the classes below it; write those.")
     return table
 
 
