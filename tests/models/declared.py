@@ -279,6 +279,7 @@ DEFAULTS = Kind(
     change=("rank_of", 40),
     changed={"doubled": 80},
     missing=99_999_999,
+    read_again_on=["MariaDB"],
 )
 
 

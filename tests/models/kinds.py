@@ -48,6 +48,8 @@ class Kind:
         rank: The attribute that the rows are sorted by.
         rank_type: Its type.
         is_returned_by_insert: Whether the row alone tells all that is shown.
+        is_read_at_once: Whether one statement reads the objects of a list.
+        read_again_on: Databases that cannot return what they make of a change.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Kind:
     rank: str = "rank"
     rank_type: type[Any] = int
     is_returned_by_insert: bool = True
+    is_read_at_once: bool = True
+    read_again_on: Sequence[str] = ()
 
     def objects(self, numbers: Sequence[int]) -> list[Any]:
         """Return new objects."""

@@ -129,7 +129,9 @@ def _shown_person(number: int) -> dict[str, Any]:
 
 
 _PEOPLE = [Person.__table__, Engineer.__table__, Clerk.__table__, Note.__table__, Machine.__table__]
-_SEVERAL_TABLES = "are not those of one table"
+_SEVERAL_TABLES = (
+    r"^The rows of Engineer are not those of one table; use add\(\), change its objects, or delete\(\) them"
+)
 _SHARED = "shares its table with other classes"
 
 JOINED_CHILD = Kind(
@@ -170,6 +172,56 @@ JOINED_BASE = Kind(
     loads=[selectinload(Person.notes)],
     refused={"bulk.upsert": _SHARED},
     is_returned_by_insert=False,
+)
+
+
+class Beast(Base):
+    """The base of joined inheritance, of which a child is loaded with it, by a statement of its own."""
+
+    __tablename__ = "kd_beast"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "beast"}  # noqa: RUF012 - same
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(20))
+    label: Mapped[str] = mapped_column(String(30), unique=True)
+    rank: Mapped[int]
+
+
+class Wolf(Beast):
+    """The child."""
+
+    __tablename__ = "kd_wolf"
+    __mapper_args__ = {"polymorphic_identity": "wolf", "polymorphic_load": "selectin"}  # noqa: RUF012 - same
+
+    id: Mapped[int] = mapped_column(ForeignKey("kd_beast.id", ondelete="CASCADE"), primary_key=True)
+    howl: Mapped[str] = mapped_column(String(20))
+
+
+class BeastOut(KeyedOut):
+    """What all of them have."""
+
+    kind: str
+
+
+def _beast(number: int) -> Beast:
+    return Wolf(**keyed(number), howl=f"howl {number}") if number % 2 else Beast(**keyed(number))
+
+
+JOINED_WITH_CHILDREN = Kind(
+    "joined base with children",
+    Beast,
+    [Beast.__table__, Wolf.__table__],
+    row=keyed,
+    out=BeastOut,
+    shown=lambda number: {**keyed(number), "kind": "wolf" if number % 2 else "beast"},
+    bare=lambda number: {**keyed(number), "kind": "beast"},
+    change=("rank", 40),
+    changed={"rank": 40},
+    missing=99,
+    key=lambda number: number,
+    make=lambda numbers: [_beast(number) for number in numbers],
+    refused={"bulk.upsert": _SHARED},
+    is_read_at_once=False,
 )
 
 
@@ -263,7 +315,7 @@ class Node(Base):
     label: Mapped[str] = mapped_column(String(30), unique=True)
     rank: Mapped[int]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("kd_node.id", ondelete="SET NULL"))
-    parent: Mapped[Node | None] = relationship(remote_side=[id], back_populates="children")
+    parent: Mapped[Node | None] = relationship(remote_side="Node.id", back_populates="children")
     children: Mapped[list[Node]] = relationship(back_populates="parent", order_by="Node.id")
 
 
@@ -449,4 +501,13 @@ ASSOCIATION = Kind(
     is_returned_by_insert=False,
 )
 
-RELATED = [JOINED_CHILD, JOINED_BASE, SINGLE_CHILD, SINGLE_BASE, SELF_REFERENCE, MANY_TO_MANY, ASSOCIATION]
+RELATED = [
+    JOINED_CHILD,
+    JOINED_BASE,
+    JOINED_WITH_CHILDREN,
+    SINGLE_CHILD,
+    SINGLE_BASE,
+    SELF_REFERENCE,
+    MANY_TO_MANY,
+    ASSOCIATION,
+]

@@ -14,7 +14,7 @@ from models.found import IMPERATIVE, SQLMODEL, automapped, reflected
 from models.kinds import STOCKED, TABLES, Kind
 from models.related import RELATED
 from servers import DRIVERS, Driver, in_test_database
-from sqlalchemy import Engine, create_engine, inspect, select
+from sqlalchemy import Engine, create_engine, event, inspect, select
 from sqlalchemy.orm import Session
 
 from fastkit.database import AsyncDatabase, Database
@@ -25,6 +25,7 @@ ONE_EACH = [driver for driver in DRIVERS if driver.name != "postgresql+psycopg_a
 ON_ONE_EACH = pytest.mark.parametrize("driver", ONE_EACH, indirect=True, ids=lambda driver: driver.id)
 """A sync and an async driver of each database."""
 
+_READS = ("SELECT", "BEGIN", "ROLLBACK", "SET", "PRAGMA")
 _KNOWN = [*DECLARED, *RELATED, IMPERATIVE, SQLMODEL]
 MAKERS: dict[str, Callable[[Engine], Kind]] = {
     **{kind.name: lambda engine, kind=kind: kind for kind in _KNOWN},
@@ -51,6 +52,7 @@ class Stock(World):
         self.unit = unit_of(kind.model, is_async=world.driver.is_async)
         self.keys: dict[int, Any] = {}
         self.strangers: list[Any] = []
+        self.wrote = False
 
     def fill(self) -> None:
         """Store the rows, and those that the kind must not meet."""
@@ -64,6 +66,22 @@ class Stock(World):
             self.keys = {self.number(one): key_of(one) for one in made}
             self.strangers = [key_of(one) for one in beside]
             session.commit()
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Note whether anything is written through the engines of the test."""
+        watched = (self.engine, self.sync_engine)
+
+        def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+            self.wrote = self.wrote or not statement.startswith(_READS)
+
+        for engine in watched:
+            event.listen(engine, "before_cursor_execute", note)
+        try:
+            yield
+        finally:
+            for engine in watched:
+                event.remove(engine, "before_cursor_execute", note)
 
     @staticmethod
     def number(one: Any) -> int:
@@ -149,18 +167,33 @@ async def worlds(anyio_backend: str, engines: Callable[[str], Engine]) -> AsyncI
         await world.database.close()
 
 
+@pytest.fixture(scope="module")
+def untouched() -> dict[tuple[str, str], Stock]:
+    """Return the stocks that no test has written to since they were filled, by database and first table."""
+    return {}
+
+
 @pytest.fixture(params=MAKERS)
 def stock(
     request: pytest.FixtureRequest,
     driver: Driver,
     engines: Callable[[str], Engine],
     worlds: Callable[[Driver], World],
+    untouched: dict[tuple[str, str], Stock],
 ) -> Iterator[Stock]:
     """Return a database with the rows 1 to 5 of each kind in turn, and check that no connection is kept."""
     engine = engines(driver.server)
     stock = Stock(worlds(driver), MAKERS[request.param](engine), engine)
-    stock.fill()
-    yield stock
+    place = (driver.server, stock.kind.tables[0].name)  # which kinds share
+    known = untouched.pop(place, None)
+    if known is not None and known.kind is stock.kind:
+        stock.keys, stock.strangers = known.keys, known.strangers
+    else:
+        stock.fill()
+    with stock.watched():
+        yield stock
+    if not stock.wrote:
+        untouched[place] = stock
 
     assert stock.checked_out == 0, "a connection was not given back"
 

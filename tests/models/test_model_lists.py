@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from models.stock import ON_ONE_EACH, Stock, engines, stock, worlds
+from models.stock import ON_ONE_EACH, Stock, engines, stock, untouched, worlds
 from models.test_model_reads import walked
 
 from fastkit.repository import Between, Contains, Equals, ListQuery, OneOf, Range, Search, Sort, StartsWith
 from fastkit.schemas import From
 
 pytestmark = [pytest.mark.anyio, ON_ONE_EACH]
-__all__ = ["engines", "stock", "worlds"]
+__all__ = ["engines", "stock", "untouched", "worlds"]
 
 
 def query_of(stock: Stock) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from models.stock import ON_ONE_EACH, Stock, engines, stock, worlds
+from models.stock import ON_ONE_EACH, Stock, engines, stock, untouched, worlds
 from models.test_model_reads import streamed, walked
 from pydantic import TypeAdapter
 from repository.scenes import recorded
@@ -14,7 +14,7 @@ from fastkit.errors import DeclarationError, NotFoundError
 from fastkit.pages import Page, PageQuery, Slice, WindowQuery
 
 pytestmark = [pytest.mark.anyio, ON_ONE_EACH]
-__all__ = ["engines", "stock", "worlds"]
+__all__ = ["engines", "stock", "untouched", "worlds"]
 
 
 async def test_rows_as_response_models(stock: Stock) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from models.stock import ON_ONE_EACH, Stock, engines, rival, stock, worlds
+from models.stock import ON_ONE_EACH, Stock, engines, rival, stock, untouched, worlds
 from repository.scenes import recorded
 from sqlalchemy import inspect
 
@@ -13,7 +13,7 @@ from fastkit.errors import MultipleFoundError, NotFoundError
 from fastkit.pages import PageQuery, WindowQuery
 
 pytestmark = [pytest.mark.anyio, ON_ONE_EACH]
-__all__ = ["engines", "stock", "worlds"]
+__all__ = ["engines", "stock", "untouched", "worlds"]
 
 
 async def walked(reads: Any, query: Any, size: int) -> tuple[list[Any], list[Any]]:
@@ -169,10 +169,11 @@ async def test_locks(stock: Stock) -> None:
             locked = await shop.rows.for_update().get_one(stock.keys[4])
             others = await shop.rows.for_update().all(stock.kind.label != "row 4")
         await shop.rollback()
+    locking = [statement for statement in sent if "FOR UPDATE" in statement]
 
     assert locked is before
     assert sorted(stock.numbers(others)) == [1, 2, 3, 5]
-    assert all("FOR UPDATE" in statement for statement in sent) is (stock.server != "SQLite")
+    assert len(locking) == (0 if stock.server == "SQLite" else 2)
 
 
 async def test_what_was_read_before_a_block(stock: Stock) -> None:
@@ -204,7 +205,8 @@ async def test_loader_options(stock: Stock) -> None:
 
 async def test_c25_reads(stock: Stock) -> None:
     """One statement for each read, two for a page that is counted, none for what the block has read."""
-    rows: Any
+    if not stock.kind.is_read_at_once:
+        pytest.skip("each list takes a statement more for each class of its rows")
     async with stock.shop() as shop:
         rows = shop.rows
         with recorded(stock) as sent:
