@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 from fastapi import Depends, Path
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from sqlalchemy import ColumnElement
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import Mapped, QueryableAttribute
 from sqlalchemy.sql.base import ExecutableOption
+from typing_extensions import get_annotations
 
 from fastkit.deps.units import unit_of_work
 from fastkit.errors import DeclarationError
@@ -103,11 +105,29 @@ def _key(repository: RepositoryAttribute, name: str) -> ColumnElement[Any]:
     return key[0]
 
 
-def _python_type(key: ColumnElement[Any]) -> Any:
+def _python_type(key: Any) -> Any:
+    """Return what the text in the path is made: the type of the column, or what its annotation says."""
     try:
-        return key.type.python_type
+        known = key.type.python_type
     except NotImplementedError:
         return str
+    return _annotated(key) or str if known is object else known  # a TypeDecorator does not tell
+
+
+def _annotated(key: Any) -> Any:
+    """Return the type that the class names for an attribute, or None if a text cannot become that."""
+    owner = next((each for each in key.class_.__mro__ if key.key in get_annotations(each)), None)
+    if owner is None:
+        return None
+    annotation: Any = get_annotations(owner)[key.key]
+    try:
+        if isinstance(annotation, str):
+            annotation = eval(annotation, vars(sys.modules[owner.__module__]))  # noqa: S307 - the source of the class
+        told = annotation.__args__[0] if get_origin(annotation) is Mapped else annotation
+        TypeAdapter(told)
+    except (NameError, AttributeError, PydanticUserError):
+        return None
+    return told
 
 
 def _snake_case(name: str) -> str:
