@@ -7,20 +7,35 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from models.declared import Draft
 from models.found import Hero, HeroOut, Team
-from models.related import JOINED_WITH_CHILDREN
+from models.kinds import Base
+from models.related import JOINED_WITH_CHILDREN, Engineer, Person
 from models.stock import ON_ONE_EACH, Stock, engines, stock, untouched, worlds
 from models.test_model_reads import streamed
-from repository.scenes import ON_SQLITE, meanwhile
+from repository.scenes import ON_SQLITE, meanwhile, recorded
+from sqlalchemy.orm import registry, selectin_polymorphic
 
 from fastkit.errors import DeclarationError
 from fastkit.pages import PageQuery, WindowQuery
+from fastkit.repository import AsyncRepository, Repository
 
 pytestmark = pytest.mark.anyio
 __all__ = ["engines", "stock", "untouched", "worlds"]
 
 WITH_CHILDREN = pytest.mark.parametrize("stock", [JOINED_WITH_CHILDREN.name], indirect=True)
 WITH_SQLMODEL = pytest.mark.parametrize("stock", ["SQLModel table"], indirect=True)
+
+
+class Sketch:
+    """A row of drafts, mapped without a word about what the database makes of it."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.rank = 1
+
+
+registry(metadata=Base.metadata).map_imperatively(Sketch, Draft.__table__)
 
 
 async def _streamed(rows: Any) -> list[Any]:
@@ -62,6 +77,35 @@ async def test_c5_children_that_are_loaded_with_their_base(stock: Stock, read: C
 
     assert done
     assert first.howl == "howl 1"
+
+
+@pytest.mark.parametrize("stock", ["joined base"], indirect=True)
+@ON_ONE_EACH
+async def test_children_that_an_option_loads(stock: Stock) -> None:
+    """Their columns can be looked at, without a statement."""
+    async with stock.serving() as shop:
+        found = await shop.rows.with_options(selectin_polymorphic(Person, [Engineer])).order_by(Person.id).all()
+        with recorded(stock) as sent:
+            skills = [getattr(each, "skill", None) for each in found]
+
+    assert skills == ["skill 1", None, "skill 3", None, "skill 5"]
+    assert sent == []
+
+
+@pytest.mark.parametrize("stock", ["server defaults"], indirect=True)
+@ON_ONE_EACH
+async def test_what_the_database_makes_of_a_new_row(stock: Stock) -> None:
+    """It is read back by the INSERT, also where the mapper was told nothing of it."""
+    repository: Any = AsyncRepository if stock.driver.is_async else Repository
+    async with stock.shop() as shop:
+        drafts = repository(getattr(shop.session, "naked", shop.session), Sketch)
+        with recorded(stock) as sent:
+            made = drafts.add(Sketch(label="row 6"))
+            await shop.commit()
+            seen = (made.state, made.doubled, made.made_at is None)
+
+    assert seen == ("new", 14, False)
+    assert len(sent) == 1
 
 
 @ON_SQLITE
