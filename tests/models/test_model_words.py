@@ -123,7 +123,7 @@ async def test_the_index_that_a_window_wants(stock: Stock) -> None:
 
 
 @WITH_SQLMODEL
-@ON_SQLITE
+@ON_ONE_EACH
 class TestTablesOfSQLModel:
     """A class that is a table is no response model, though it is one of Pydantic."""
 
