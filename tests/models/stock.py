@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import SECRET, TIMEOUTS, World
-from models.declared import DECLARED
+from models.columns import COLUMNS
 from models.found import IMPERATIVE, SQLMODEL, automapped, reflected
+from models.inheriting import INHERITING
+from models.keys import KEYS
 from models.kinds import STOCKED, TABLES, Kind
 from models.related import RELATED
 from servers import DRIVERS, Driver, in_test_database
@@ -26,7 +28,7 @@ ON_ONE_EACH = pytest.mark.parametrize("driver", ONE_EACH, indirect=True, ids=lam
 """A sync and an async driver of each database."""
 
 _READS = ("SELECT", "BEGIN", "ROLLBACK", "SET", "PRAGMA")
-_KNOWN = [*DECLARED, *RELATED, IMPERATIVE, SQLMODEL]
+_KNOWN = [*KEYS, *COLUMNS, *INHERITING, *RELATED, IMPERATIVE, SQLMODEL]
 MAKERS: dict[str, Callable[[Engine], Kind]] = {
     **{kind.name: lambda engine, kind=kind: kind for kind in _KNOWN},
     "reflected tables": reflected,

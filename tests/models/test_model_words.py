@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from models.declared import Draft
+from models.columns import Draft
 from models.found import Hero, HeroOut, Team
+from models.inheriting import JOINED_WITH_CHILDREN, Engineer, Person
 from models.kinds import Base
-from models.related import JOINED_WITH_CHILDREN, Engineer, Person
 from models.stock import ON_ONE_EACH, Stock, engines, stock, untouched, worlds
 from models.test_model_reads import streamed
 from repository.scenes import ON_SQLITE, meanwhile, recorded
