@@ -129,9 +129,7 @@ def _shown_person(number: int) -> dict[str, Any]:
 
 
 _PEOPLE = [Person.__table__, Engineer.__table__, Clerk.__table__, Note.__table__, Machine.__table__]
-_SEVERAL_TABLES = (
-    r"^The rows of Engineer are not those of one table; use add\(\), change its objects, or delete\(\) them"
-)
+_SEVERAL_TABLES = r"^The rows of Engineer are not those of one table; use add\(\), change its objects"
 _SHARED = "shares its table with other classes"
 
 JOINED_CHILD = Kind(
