@@ -181,10 +181,11 @@ class GuardedSession(SessionLife):
         """Return the object with its unmodified columns read again, or None if its row has gone."""
         self._autoflush()
         values = refreshable(state)
-        if not values:
+        unread = state.expired_attributes & {*state.mapper.column_attrs.keys()}  # such as a column that is computed
+        if not (values or unread):
             return found
         try:
-            self.refresh(found, list(values))
+            self.refresh(found, [*values, *unread])
         except InvalidRequestError:  # SQLAlchemy's word for a row that has gone
             for key, value in values.items():
                 set_committed_value(found, key, value)
