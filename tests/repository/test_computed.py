@@ -38,11 +38,13 @@ def test_c5_what_an_update_left_unread(tmp_path: Path) -> None:
     async def work() -> tuple[int, int]:
         database = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path / 'sums.db'}")
         await database.create_all(Base.metadata)
+        async with Sums(database).begin() as unit:
+            unit.sums.add(Sum(id=1, number=3))
         async with Sums.serving(database) as unit:
-            async with unit.begin():
-                unit.sums.add(Sum(id=1, number=3))
-            async with unit.begin():
-                (await unit.sums.get_one(1)).number = 5
+            async with unit:
+                changed = await unit.sums.get_one(1)
+                changed.number += 2
+                await unit.commit()
             async with unit:
                 found = await unit.sums.get_one(1)
                 shown = found.number, found.double
