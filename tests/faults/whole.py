@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     "faults and cancellations": ["-m", "pytest", "-q", "tests/faults", "tests/uow", "tests/isolation", "--timeout=600"],
+    "through PgBouncer": ["-m", "pytest", "-q", "tests/faults/pgbouncer.py"],
     "the tests that go red": ["tests/mutants.py"],
     "they are green otherwise": ["tests/mutants.py", "--green"],
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
@@ -19,7 +19,14 @@ PATIENCE = "fastkit_patience"
 
 
 class Backend(Protocol):
-    """The decisions that depend on the kind of database."""
+    """
+    The decisions that depend on the kind of database.
+
+    Attributes:
+        shares_snapshots: Whether several transactions can be shown what one of them sees.
+    """
+
+    shares_snapshots: ClassVar[bool] = False
 
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
         """Return keyword arguments for `create_engine`, with limits for connecting, statements and locks."""

@@ -143,11 +143,11 @@ class FanOut:
         fallback: Literal["sequential"] | None,
     ) -> None:
         self.branches = Branches(reads)
-        self.shares = snapshot and database.dialect_name == "postgresql"
+        self.shares = snapshot and database.ledger.shares_snapshots
         self.in_one_transaction = snapshot and not self.shares
         self.most = 1 if self.in_one_transaction else len(reads)
         _check(database, reads, fallback)
-        if self.in_one_transaction and fallback is None:
+        if self.in_one_transaction and fallback is None and database.dialect_name != "postgresql":
             raise DeclarationError(
                 f"snapshot=True needs PostgreSQL: {database.dialect_name} cannot show one snapshot to several "
                 'transactions. Say fallback="sequential" to run the branches one after the other in one transaction.'

@@ -34,12 +34,14 @@ class Ledger:
         slots: The connections that fan-outs may take.
         age: How often the pool was replaced; a session that is older than it has lost its connection.
         forks: How many forks lie between this process and the one that made the database.
+        shares_snapshots: Whether a fan-out can show all its transactions what one of them sees.
     """
 
     def __init__(self, engine: Engine, backend: Backend, timeouts: Timeouts, capacity: int | None) -> None:
         self.age = 0
         self.forks = 0
         self.slots = Slots(capacity)
+        self.shares_snapshots = backend.shares_snapshots
         self._engine = engine
         self._backend = backend
         self._timeouts = timeouts

@@ -7,7 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext
@@ -36,6 +36,8 @@ _SET_LIMITS = text(
 class PostgreSQLBackend(Backend):
     """Connection set-up of PostgreSQL."""
 
+    shares_snapshots: ClassVar[bool] = True
+
     def engine_options(self, url: URL, timeouts: Timeouts) -> dict[str, Any]:
         """Return options that bound each statement and each lock."""
         limits = {"statement_timeout": str(timeouts.statement_ms), "lock_timeout": str(timeouts.lock_ms)}
@@ -56,16 +58,20 @@ class PostgreSQLBackend(Backend):
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the events that set a block's own statement timeout and that find connections which the server closed."""
-        listen_as_own(engine, "begin", _begin)
+        self.listen_to_begin(engine, timeouts)
         if engine.dialect.driver == "asyncpg":
             event.listen(engine, "handle_error", _note_half_sent)
             event.listen(engine, "reset", _tidy)
         ask_rested_connections(engine)
 
+    def listen_to_begin(self, engine: Engine, timeouts: Timeouts) -> None:
+        """Set a block's own limit as its transaction begins."""
+        listen_as_own(engine, "begin", _begin)
+
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with options that the drivers send with BEGIN, so that a mode costs no statement."""
         if mode.autocommit:
-            return look_through(engine.execution_options(**{MODE: mode, "isolation_level": "AUTOCOMMIT"}))
+            return view_of(engine, {MODE: mode, "isolation_level": "AUTOCOMMIT"})
         options: dict[str, Any] = {MODE: mode}
         if mode.isolation:
             # PostgreSQL has no dirty reads; asyncpg does not even know their name.
@@ -73,7 +79,7 @@ class PostgreSQLBackend(Backend):
             options["isolation_level"] = "READ COMMITTED" if weakest else mode.isolation
         if mode.read_only:
             options["postgresql_readonly"] = True
-        return look_through(engine.execution_options(**options))
+        return view_of(engine, options)
 
     def cut(self, driver: Any) -> None:
         """Close the socket; psycopg must not lose its descriptor, or it would wait for it for ever."""
@@ -112,6 +118,11 @@ class PostgreSQLBackend(Backend):
         """
         query = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
         return {"committed": True, "aborted": False}.get(connection.execute(query, {"number": number}).scalar() or "")
+
+
+def view_of(engine: Engine, options: Mapping[str, Any]) -> Engine:
+    """Return a view of the engine, on the same pool, with further execution options."""
+    return look_through(engine.execution_options(**options))
 
 
 def lock_key(name: str) -> int:

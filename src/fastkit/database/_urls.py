@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 
 from fastkit.database._backend import Backend
 from fastkit.database._mariadb import MariaDBBackend
+from fastkit.database._pgbouncer import PgBouncerBackend
 from fastkit.database._postgresql import PostgreSQLBackend
 from fastkit.database._sqlite import SQLiteBackend
 from fastkit.database.timeouts import Timeouts
@@ -34,22 +35,30 @@ _BARE = {"postgresql", "sqlite"}
 """URLs without a driver whose default driver is a known one."""
 
 
-def backend_of(url: URL) -> Backend:
+def backend_of(url: URL, *, pgbouncer: bool) -> Backend:
     """
-    Return what is particular to this kind of database.
+    Return what is particular to this kind of database, and to the way that leads there.
 
     Raises:
-        DeclarationError: fastkit does not know it.
+        DeclarationError: fastkit does not know it, or PgBouncer does not.
     """
     name = url.get_backend_name()
     if name not in _BACKENDS:
         hint = ": write postgresql+asyncpg:// or postgresql+psycopg://" if name == "postgres" else ""
         raise DeclarationError(f"fastkit knows SQLite, PostgreSQL and MariaDB, not {name!r}{hint}.")
-    return _BACKENDS[name]()
+    if pgbouncer and name != "postgresql":
+        raise DeclarationError(f"pgbouncer=True: PgBouncer serves PostgreSQL, and this is {name}. Leave it out.")
+    return PgBouncerBackend() if pgbouncer else _BACKENDS[name]()
 
 
 def prepare(
-    url: str | URL, timeouts: Timeouts, pool_size: int, own_options: Mapping[str, Any], *, is_async: bool
+    url: str | URL,
+    timeouts: Timeouts,
+    pool_size: int,
+    own_options: Mapping[str, Any],
+    *,
+    is_async: bool,
+    pgbouncer: bool,
 ) -> tuple[URL, dict[str, Any]]:
     """
     Return the parsed URL and the arguments for `create_engine`; what the app gives itself wins.
@@ -59,7 +68,7 @@ def prepare(
     """
     try:
         parsed = make_url(url)
-        backend = backend_of(parsed)
+        backend = backend_of(parsed, pgbouncer=pgbouncer)
         driver_is_async = parsed.get_dialect().is_async or parsed.drivername in {
             "postgresql",
             "postgresql+psycopg",

@@ -42,10 +42,12 @@ class Database(RunsUnits):
             one that cannot be reached is left alone for ten seconds. URLs get the options of this database.
         cursor_keys: Secrets of at least 32 characters that the cursors of `window` are signed with. The first one
             signs, all are accepted: to rotate, put the new one first.
+        pgbouncer: Whether the URL leads to PgBouncer in transaction mode: nothing is prepared, and each setting ends
+            with its transaction.
 
     Raises:
         DeclarationError: The URL is wrong, its driver is not installed, or it cannot serve concurrent requests; a
-            cursor key is too short.
+            cursor key is too short; it is not PostgreSQL behind PgBouncer.
     """
 
     is_async: ClassVar[bool] = False
@@ -59,15 +61,23 @@ class Database(RunsUnits):
         engine_options: Mapping[str, Any] | None = None,
         replicas: Sequence[str | URL | Self] = (),
         cursor_keys: Sequence[str | bytes] = (),
+        pgbouncer: bool = False,
     ) -> None:
         super().__init__(timeouts or Timeouts(), cursor_keys, owns_engine=not isinstance(url, Engine))
         if isinstance(url, Engine):
             self.engine = url
         else:
-            parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=False)
+            parsed, options = prepare(
+                url, self.timeouts, pool_size, engine_options or {}, is_async=False, pgbouncer=pgbouncer
+            )
             self.engine = create(create_engine, parsed, options)
-        self._adopt(self.engine, backend_of(self.engine.url))
-        same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
+        self._adopt(self.engine, backend_of(self.engine.url, pgbouncer=pgbouncer))
+        same: Any = {
+            "pool_size": pool_size,
+            "timeouts": timeouts,
+            "engine_options": engine_options,
+            "pgbouncer": pgbouncer,
+        }
         found = [each if isinstance(each, Database) else Database(each, **same) for each in listed(replicas)]
         self._replicas = Replicas(found, self.dialect_name)
 
@@ -155,15 +165,23 @@ class AsyncDatabase(RunsAsyncUnits):
         engine_options: Mapping[str, Any] | None = None,
         replicas: Sequence[str | URL | Self] = (),
         cursor_keys: Sequence[str | bytes] = (),
+        pgbouncer: bool = False,
     ) -> None:
         super().__init__(timeouts or Timeouts(), cursor_keys, owns_engine=not isinstance(url, AsyncEngine))
         if isinstance(url, AsyncEngine):
             self.engine = url
         else:
-            parsed, options = prepare(url, self.timeouts, pool_size, engine_options or {}, is_async=True)
+            parsed, options = prepare(
+                url, self.timeouts, pool_size, engine_options or {}, is_async=True, pgbouncer=pgbouncer
+            )
             self.engine = create(create_async_engine, parsed, options)
-        self._adopt(self.engine.sync_engine, backend_of(self.engine.url))
-        same: Any = {"pool_size": pool_size, "timeouts": timeouts, "engine_options": engine_options}
+        self._adopt(self.engine.sync_engine, backend_of(self.engine.url, pgbouncer=pgbouncer))
+        same: Any = {
+            "pool_size": pool_size,
+            "timeouts": timeouts,
+            "engine_options": engine_options,
+            "pgbouncer": pgbouncer,
+        }
         found = [each if isinstance(each, AsyncDatabase) else AsyncDatabase(each, **same) for each in listed(replicas)]
         self._replicas = Replicas(found, self.dialect_name)
 
