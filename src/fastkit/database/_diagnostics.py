@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from fastkit.errors import (
     CannotConnectError,
     CheckError,
+    ConcurrencyError,
     ConnectionLostError,
     ConstraintError,
     DeadlockError,
@@ -69,7 +70,7 @@ class Diagnosis:
 
 def diagnose(error: DBAPIError) -> Diagnosis:
     """Return what the driver says about `error`, without a look at the metadata."""
-    driver = error.driver_exception
+    driver = driver_error(error)
     family = _FAMILIES.get(type(driver).__module__.partition(".")[0])
     if family == "postgresql":
         return _postgresql(driver)
@@ -78,17 +79,27 @@ def diagnose(error: DBAPIError) -> Diagnosis:
     return _sqlite(driver) if family == "sqlite" else Diagnosis()
 
 
+def driver_error(error: DBAPIError) -> BaseException:
+    """Return what the driver raised; SQLAlchemy loses it where asyncpg finds a prepared statement out of date."""
+    try:
+        return error.driver_exception
+    except ValueError:
+        return (error.orig and error.orig.__cause__) or error
+
+
 # PostgreSQL: psycopg keeps the fields of the server in `diag`, asyncpg on the error itself.
 
 # Bound to the first bracket of the detail: it holds the columns of the key or an expression, never a value.
 _PG_KEY = re.compile(r"^[^(]*\(([^()]+)\)=\(")
 _PG_KEY_CODES = {"23503", "23505", "23P01"}  # the detail of other codes begins with the values of the row
+_PG_STALE_PLAN = "RevalidateCachedQuery"
+"""The function of the server that finds a prepared statement out of date, under a code that means much else, 0A000."""
 _PG_QUOTE = re.compile(r"[\"“”„«»]")
 
 
 def _postgresql(driver: Any) -> Diagnosis:
     fields = getattr(driver, "diag", driver)
-    code: str | None = getattr(driver, "sqlstate", None)
+    code = _postgresql_code(driver, fields)
     column = getattr(fields, "column_name", None)
     side = _postgresql_side(code, getattr(fields, "message_primary", None) or getattr(driver, "message", None))
     detail = getattr(fields, "message_detail", None) or getattr(fields, "detail", None) or ""
@@ -103,6 +114,13 @@ def _postgresql(driver: Any) -> Diagnosis:
         columns=(column,) if column else _split(key[1]) if key else (),
         side=side,
     )
+
+
+def _postgresql_code(driver: Any, fields: Any) -> str | None:
+    if type(driver).__name__ == "InvalidCachedStatementError":  # asyncpg makes it itself, without a code
+        return _PG_STALE_PLAN
+    code: str | None = getattr(driver, "sqlstate", None)
+    return _PG_STALE_PLAN if getattr(fields, "source_function", None) == _PG_STALE_PLAN else code
 
 
 def _postgresql_side(code: str | None, message: str | None) -> str | None:
@@ -196,6 +214,7 @@ _POSTGRESQL: Mapping[Kind | None, str] = {
     ConstraintError: "23",
     InvalidValueError: "22 54000",
     None: "22012",  # division by zero: the expression is wrong, not a value
+    ConcurrencyError: _PG_STALE_PLAN,
     SerializationError: "40001",
     DeadlockError: "40P01",
     LockTimeoutError: "55P03",

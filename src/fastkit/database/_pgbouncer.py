@@ -78,8 +78,8 @@ def _refuse_prepared_statements(dbapi: Any, record: Any) -> None:
     if wrong:
         raise DeclarationError(
             "pgbouncer=True: this engine prepares statements, which the next transaction would look for on another "
-            f"connection of the server. Its connect_args must be {{{', '.join(wrong)}}} and name no function: set them, "
-            "or give a URL and leave them to fastkit."
+            f"connection of the server. Its connect_args must be {{{', '.join(wrong)}}} and name no function: set them,"
+            " or give a URL and leave them to fastkit."
         )
 
 

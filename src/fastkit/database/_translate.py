@@ -23,11 +23,12 @@ from sqlalchemy import exc as sa
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.schema import ColumnCollectionConstraint
 
-from fastkit.database._diagnostics import Diagnosis, Kind, coded, diagnose
+from fastkit.database._diagnostics import Diagnosis, Kind, coded, diagnose, driver_error
 from fastkit.database._places import Rule, locate
 from fastkit.errors import (
     CannotConnectError,
     CheckError,
+    ConcurrencyError,
     ConnectionLostError,
     ConstraintError,
     DeadlockError,
@@ -53,6 +54,7 @@ _RULES: dict[Kind, tuple[type[Rule], ...]] = {
     ExclusionError: (ColumnCollectionConstraint,),
 }
 _SENTENCES: dict[Kind, str] = {
+    ConcurrencyError: "The tables were changed while this statement was in use; try again.",
     SerializationError: "Somebody else changed the same data at the same time; try again.",
     DeadlockError: "Two changes waited for each other, and this one was given up; try again.",
     LockTimeoutError: "Somebody else is changing the same data and did not finish in time; try again.",
@@ -121,7 +123,7 @@ def _from_driver(error: sa.DBAPIError, metadata: Sequence[MetaData]) -> FastkitE
         return None
     if issubclass(kind, ConstraintError | InvalidValueError):
         said = locate(said, _RULES.get(kind, ()), metadata, error.statement)
-        return _about_rows(kind, said, error.driver_exception.__cause__)
+        return _about_rows(kind, said, driver_error(error).__cause__)
     return kind(_SENTENCES[kind])
 
 
@@ -142,7 +144,7 @@ _NOT_BOUND = re.compile(r"^(?:Error binding parameter|cannot adapt type|(?:nan|-
 
 
 def _uncoded(error: sa.DBAPIError) -> Kind | None:
-    message = str(error.driver_exception)
+    message = str(driver_error(error))
     if isinstance(error, sa.InterfaceError | sa.OperationalError) and _CLOSED.search(message):
         return ConnectionLostError
     # psycopg raises DataError for a value that it cannot send, in `execute`, and for one that it cannot read.
