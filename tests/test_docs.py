@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+
+from fastkit import Database
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -49,6 +53,66 @@ def test_the_docs_of_fastapi_start(tmp_path, monkeypatch) -> None:
             pass
 
     asyncio.run(start())
+
+
+@pytest.fixture
+def deploying(tmp_path, monkeypatch) -> Any:
+    """Return the module that the code of the page on deploying makes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "docs_deploying", module := type(sys)("docs_deploying"))
+    for block in PYTHON.findall((ROOT / "docs" / "deploying.md").read_text()):
+        exec(block, module.__dict__)
+    return module
+
+
+def test_the_app_of_the_deploying_page_runs(deploying: Any) -> None:
+    """It stores in two databases, tells whether it is ready, and is not once it was told to stop."""
+    app, databases = deploying.app, [deploying.database, deploying.reports]
+
+    async def visit() -> list[httpx2.Response]:
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://shop") as client:
+            async with app.router.lifespan_context(app):
+                for database in databases:
+                    await database.create_all(deploying.Author.metadata)
+                answers = [await client.post("/authors", params={"name": "Ovid"}), await client.get("/ready")]
+            return [*answers, await client.get("/ready"), await client.get("/alive")]
+
+    async def stored(unit: Any, database: Any) -> list[str]:
+        async with database, unit.serving(database) as reads:
+            return [author.name for author in await reads.authors.all()]
+
+    assert [answer.status_code for answer in asyncio.run(visit())] == [201, 204, 503, 204]
+    assert asyncio.run(stored(deploying.Shop, databases[0])) == ["Ovid"]
+    assert asyncio.run(stored(deploying.Reports, databases[1])) == ["Ovid"]
+
+
+def test_what_gunicorn_calls_freezes(deploying: Any) -> None:
+    """The collector looks at nothing any more that was imported."""
+    assert gc.get_freeze_count() == 0
+    try:
+        deploying.when_ready(None)
+        frozen = gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+    assert frozen > 10_000
+
+
+def test_the_table_of_workers_counts_right() -> None:
+    """Each row is what the pools open, and stays within ninety connections, which one more connection would not."""
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    table = [
+        [int(cell) for cell in row]
+        for row in re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    ]
+    made = [Database("postgresql://h/d", pool_size=pool_size).capacity for _, pool_size, _, _ in table]
+    larger = [Database("postgresql://h/d", pool_size=row[1] + 1).capacity or 0 for row in table]
+
+    assert len(table) == 5
+    assert made == [each for _, _, each, _ in table]
+    assert [row[0] * row[2] for row in table] == [row[3] for row in table]
+    assert all(row[3] <= 90 < row[0] * more for row, more in zip(table, larger, strict=True))
 
 
 def test_the_app_of_the_readme_runs(tmp_path, monkeypatch) -> None:
