@@ -1,5 +1,6 @@
 """Small apps for the tests of `deps`: one endpoint body for both colours, and a second look into the database."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import httpx2
+import uvicorn
 from colours import awaitable
 from conftest import World
 from fastapi import FastAPI
@@ -144,6 +146,22 @@ async def started(app: FastAPI) -> AsyncIterator[None]:
     """Run the app's lifespan, as a server does."""
     async with app.router.lifespan_context(app):
         yield
+
+
+@asynccontextmanager
+async def served(app: FastAPI, **options: Any) -> AsyncIterator[tuple[uvicorn.Server, httpx2.AsyncClient]]:
+    """Serve an app on a real port, in this event loop."""
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", **options)
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve())
+    assert await until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield server, client
+    finally:
+        server.should_exit = True
+        await running
 
 
 def problem_of(response: httpx2.Response) -> Mapping[str, Any]:

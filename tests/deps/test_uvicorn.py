@@ -9,9 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
-import httpx2
 import pytest
-import uvicorn
 from colours import awaitable
 from conftest import TIMEOUTS, AsyncShop, Shop, World
 from deps.apps import (
@@ -23,6 +21,7 @@ from deps.apps import (
     coloured,
     problem_of,
     rows,
+    served,
     slow_read,
     until,
 )
@@ -45,22 +44,6 @@ class Warehouse(UnitOfWork):
     """A second unit of work of the sync colour."""
 
     authors: Repository[Author]
-
-
-@asynccontextmanager
-async def served(app: FastAPI, **options: Any) -> AsyncIterator[tuple[uvicorn.Server, httpx2.AsyncClient]]:
-    """Serve an app on a real port, in this event loop."""
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", **options)
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    assert await until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield server, client
-    finally:
-        server.should_exit = True
-        await running
 
 
 async def usable(world: World) -> bool:

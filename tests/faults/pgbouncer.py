@@ -8,25 +8,20 @@ FASTKIT_PGBOUNCER=/path/to/it. Its name does not begin with test_, so that `make
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftermath import Lookout
+from bouncer import PgBouncer, left_behind
 from colours import awaitable
 from conftest import AsyncShop, Shop, World, book
 from deps.apps import finished
 from servers import DRIVERS, Driver
-from sqlalchemy import create_engine, make_url, select, text, update
-from sqlalchemy.pool import NullPool
+from sqlalchemy import select, text, update
 
 from bookshop.models import Author, Book
 from fastkit.database import AsyncDatabase, Database, Retry, Timeouts
@@ -41,30 +36,11 @@ pytestmark = [
 
 CLIENTS, ROUNDS = 12, 60
 TIMEOUTS = Timeouts(connect=5, pool=60, statement=20, lock=15, commit=20, drain=5)
-INI = """
-[databases]
-{name} = host={host} port={port} user={user} {password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {own_port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-max_client_conn = 200
-query_wait_timeout = {patience}
-"""
 SETTINGS = (
     "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),"
     " current_setting('transaction_isolation'), current_setting('transaction_read_only')"
 )
 USUAL = ("20s", "15s", "read committed", "off")
-LEFT_BEHIND = (
-    "SELECT pg_backend_pid(), current_setting('statement_timeout'), current_setting('lock_timeout'),"
-    " current_setting('default_transaction_isolation'), current_setting('default_transaction_read_only'),"
-    " current_setting('jit'), current_setting('application_name'), (SELECT count(*) FROM pg_prepared_statements),"
-    " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), pg_sleep(0.05)"
-)
 
 
 class ConfirmingShop(Shop, confirm_commit=True):
@@ -75,63 +51,11 @@ class AsyncConfirmingShop(AsyncShop, confirm_commit=True):
     """The same, async."""
 
 
-def executable() -> str:
-    """Return the path of PgBouncer; where there is none, the test fails."""
-    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    found = os.environ.get("FASTKIT_PGBOUNCER") or shutil.which("pgbouncer", path=places)
-    return found or pytest.fail("not found: pgbouncer. apt install pgbouncer, or FASTKIT_PGBOUNCER=/path/to/it")
-
-
-class PgBouncer:
-    """A PgBouncer of this test's own."""
-
-    def __init__(self, folder: Path, url: str, patience: float = 60) -> None:
-        server = make_url(url)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = int(listener.getsockname()[1])
-        words = {
-            "host": server.host,
-            "port": server.port or 5432,
-            "user": server.username,
-            "own_port": self.port,
-            "name": server.database,
-        }
-        ini = folder / "pgbouncer.ini"
-        ini.write_text(
-            INI.format(password=f"password={server.password}" if server.password else "", patience=patience, **words)
-        )
-        as_somebody = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to be root
-        self._process = subprocess.Popen([executable(), "-q", *as_somebody, str(ini)], stderr=subprocess.DEVNULL)
-        self._wait_until_it_listens()
-
-    def url(self, url: str) -> str:
-        """Return the URL of a database that leads through here."""
-        return make_url(url).set(host="127.0.0.1", port=self.port).render_as_string(hide_password=False)
-
-    def end(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(10)
-
-    def _wait_until_it_listens(self) -> None:
-        for _ in range(200):
-            assert self._process.poll() is None, "PgBouncer did not start"
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-            except ConnectionRefusedError:
-                time.sleep(0.02)  # another process tells nothing
-            else:
-                return
-        pytest.fail("PgBouncer does not listen")
-
-
 @pytest.fixture
 def bouncer(url: str, tmp_path: Path) -> Iterator[PgBouncer]:
     """Return a PgBouncer in front of the test's server."""
-    bouncer = PgBouncer(tmp_path, url)
-    yield bouncer
-    bouncer.end()
+    with PgBouncer(tmp_path, url) as bouncer:
+        yield bouncer
 
 
 @pytest.fixture
@@ -159,27 +83,6 @@ async def everywhere(world: World, work: Any) -> list[Any]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(asyncio.to_thread(lambda n=n: finished(work(n)))) for n in range(CLIENTS)]
     return [task.result() for task in tasks]
-
-
-def left_behind(bouncer: PgBouncer, url: str) -> dict[int, tuple[Any, ...]]:
-    """Return what another client finds on each of the two connections to the server."""
-    engine = create_engine(
-        make_url(bouncer.url(url)).set(drivername="postgresql+psycopg"),
-        poolclass=NullPool,
-        connect_args={"prepare_threshold": None},
-    )
-    found: dict[int, tuple[Any, ...]] = {}
-
-    def look() -> None:
-        with engine.connect() as connection:
-            number, *rest, _ = connection.execute(text(LEFT_BEHIND)).one()
-            found[number] = tuple(rest)
-
-    for _ in range(10):
-        threads = [threading.Thread(target=look) for _ in range(2)]  # at once, so that each gets its own
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
-    return found
 
 
 # -- the storm
@@ -347,17 +250,16 @@ async def test_a_storm_of_everything(world: World, bouncer: PgBouncer, url: str)
 
 async def test_waiting_for_pgbouncer_has_an_end(driver: Driver, url: str, tmp_path: Path) -> None:
     """Whoever gets no connection to the server within `query_wait_timeout` is told so, and nobody after that."""
-    bouncer = PgBouncer(tmp_path, url, patience=1)
     kind: Any = AsyncDatabase if driver.is_async else Database
-    world = World(driver, kind(bouncer.url(url), timeouts=TIMEOUTS, pgbouncer=True))
-    async with world.shop() as one, world.shop() as two:
-        assert await one.authors.count() == await two.authors.count() == 0
-        with pytest.raises(UnavailableError):
-            async with world.shop() as three:
-                await three.authors.count()
-    async with world.shop() as shop:
-        assert await shop.authors.count() == 0
-    await world.database.close()
-    bouncer.end()
+    with PgBouncer(tmp_path, url, patience=1) as bouncer:
+        world = World(driver, kind(bouncer.url(url), timeouts=TIMEOUTS, pgbouncer=True))
+        async with world.shop() as one, world.shop() as two:
+            assert await one.authors.count() == await two.authors.count() == 0
+            with pytest.raises(UnavailableError):
+                async with world.shop() as three:
+                    await three.authors.count()
+        async with world.shop() as shop:
+            assert await shop.authors.count() == 0
+        await world.database.close()
 
     assert world.checked_out == 0

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import pytest
 from conftest import AsyncShop
-from deps.apps import author, until
-from deps.test_uvicorn import served
+from deps.apps import author, served, until
 from fastapi import FastAPI
 from proxy import STALL
 from servers import Driver
