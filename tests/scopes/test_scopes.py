@@ -565,3 +565,16 @@ async def test_scopes_survive_another_attempt(notes: World, place: str) -> None:
 def test_countries_are_for_everybody() -> None:
     """The test models cover both: what has the scope and what is exempt."""
     assert not hasattr(Country, "tenant_id")
+
+
+async def test_gather(notes: World) -> None:
+    """Reads at once have the scopes that each of them sets, in one snapshot too."""
+
+    def counted(shop: Any) -> Any:
+        return shop.scoped(tenant, OURS).scoped(owner, 5).notes.count()
+
+    for options in ({}, {"snapshot": True}):
+        if options and notes.server != "PostgreSQL":
+            options = {"snapshot": True, "fallback": "sequential"}
+
+        assert await notes.database.gather(notes.unit, counted, counted, **options) == (4, 4)
