@@ -6,10 +6,12 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from conftest import World
+from pydantic import BaseModel
 from repository.bulk_models import Checked, Heard, Hue, Pet, Seat, Stock, Tag, Tally, Thing, Truck, kinds, of, row
 from repository.scenes import ON_SQLITE, recorded, rival
 from servers import DRIVERS
@@ -21,6 +23,25 @@ from fastkit.errors import DeclarationError, OutsideBlockError, TransactionDoome
 
 pytestmark = pytest.mark.anyio
 __all__ = ["kinds"]
+
+
+class Line(BaseModel):
+    """What a writer of the race is given back."""
+
+    sku: str
+    stock: int
+    year: int
+
+
+def counted(shop: Any, rows: list[dict[str, Any]]) -> Any:
+    """Upsert, and return how many."""
+    return shop.books.bulk.upsert(rows, match="sku")
+
+
+def returned(shop: Any, rows: list[dict[str, Any]]) -> Any:
+    """Upsert, and return the rows."""
+    return shop.books.into(Line).upsert(rows, match="sku")
+
 
 ON_SERVERS = pytest.mark.parametrize(
     "driver", [each for each in DRIVERS if each.server != "SQLite"], indirect=True, ids=lambda driver: driver.id
@@ -310,8 +331,9 @@ class TestRefused:
 
 
 @ON_SERVERS
-async def test_a_race_of_twenty(stocked: World) -> None:
-    """Each key is stored once, and each row is whole: that of one writer."""
+@pytest.mark.parametrize("verb", [counted, returned], ids=["numbers", "rows"])
+async def test_a_race_of_twenty(stocked: World, verb: Callable[..., Any]) -> None:
+    """Each key is stored once, and each row is whole: that of one writer, who is given it back."""
     retry = Retry(attempts=60)
     keys = list(range(30))
 
@@ -319,34 +341,31 @@ async def test_a_race_of_twenty(stocked: World) -> None:
         shuffled = random.Random(writer).sample(keys, len(keys))
         return [row(key, stock=writer, year=1000 + writer) for key in shuffled]
 
+    found: dict[int, Any] = {}
     if stocked.driver.is_async:
-
-        async def write(writer: int) -> None:
-            await stocked.naked.run(
-                stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
-            )
-
         limit = asyncio.Semaphore(4)  # as many as the pool has connections
 
         async def in_turn(writer: int) -> None:
             async with limit:
-                await write(writer)
+                found[writer] = await stocked.naked.run(
+                    stocked.unit, lambda shop: verb(shop, rows(writer)), retry=retry
+                )
 
         await asyncio.gather(*map(in_turn, range(20)))
     else:
-        together(
-            [
-                lambda writer=writer: stocked.naked.run(
-                    stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
-                )
-                for writer in range(20)
-            ]
-        )
-    async with stocked.shop() as shop:
-        found = await shop.books.all(Book.sku.like("s_") | Book.sku.like("s__"))
 
-    assert sorted(each.sku for each in found) == sorted(f"s{key}" for key in keys)
-    assert all(each.year == 1000 + each.stock for each in found)
+        def write(writer: int) -> None:
+            found[writer] = stocked.naked.run(stocked.unit, lambda shop: verb(shop, rows(writer)), retry=retry)
+
+        together([partial(write, writer) for writer in range(20)])
+    async with stocked.shop() as shop:
+        left = await shop.books.all(Book.sku.like("s_") | Book.sku.like("s__"))
+
+    assert sorted(each.sku for each in left) == sorted(f"s{key}" for key in keys)
+    assert all(each.year == 1000 + each.stock for each in left)
+    for writer, given in found.items():
+        expected = [(each["sku"], writer, 1000 + writer) for each in rows(writer)]
+        assert given == len(keys) or [(each.sku, each.stock, each.year) for each in given] == expected
 
 
 def together(works: list[Callable[[], object]]) -> None:

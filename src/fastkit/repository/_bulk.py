@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from fastkit.repository._copying import check_copy, copied
 from fastkit.repository._locks import RowLock
 from fastkit.repository._row_values import RowValues, is_sql, row_values_of
 from fastkit.repository._selection import checked, selection_of
+from fastkit.repository._told import Told, as_stored
 from fastkit.repository._upsert import ANOTHER_KEY, Names, Upsert, next_version
 
 M = TypeVar("M")
@@ -93,24 +94,29 @@ class BulkWrites(Generic[M]):
 
     def upsert_one(self, session: Session, row: BaseModel | Mapping[str, Any], match: Names, change: Names | None) -> M:
         """Insert a row, or change the one that is there, and return its object."""
-        upsert, found = self._upsert(match, change), list[Any]()
-
-        def send(batch: Batch) -> None:
-            found[:] = [(column, batch.values_of(column)[0]) for column in upsert.match if column in batch.columns]
-            if any(value is None for _, value in found):
-                raise DeclarationError("bulk.upsert_one(): None is equal to nothing, so it tells no row by match=.")
-            self._upserted(session, upsert, {}, batch)
-
-        self._sent(session, Batches(self._values, "bulk.upsert_one()"), [row], send)
+        told = self.upsert_told(session, [row], match, change, "bulk.upsert_one()")
+        where = [attribute == value for attribute, value in zip(told.attributes, told.given[0], strict=True)]
         model: Any = self.model
-        mapper = class_mapper(model)
-        where = [mapper.get_property_by_column(column).class_attribute == value for column, value in found]
         read: M = selection_of(model).for_update(RowLock()).one(session, *where)
         return read
 
+    def upsert_told(self, session: Session, rows: Rows, match: Names, change: Names | None, verb: str) -> Told:
+        """Insert rows, or change those that are there, hold them until the block ends, and return what tells them."""
+        upsert = replace(self._upsert(match, change), holds=True)
+        stored, given = dict[Any, int](), dict[int, Any]()
+
+        def send(batch: Batch) -> None:
+            _refuse_null(upsert, batch, verb)
+            self._upserted(session, upsert, stored, batch)
+            given.update(zip(batch.numbers, zip(*map(batch.values_of, upsert.match), strict=True), strict=True))
+
+        self._sent(session, Batches(self._values, verb), rows, send)
+        attributes = tuple(_attribute(self._values, column) for column in upsert.match)
+        return Told(attributes, [given[number] for number in sorted(given)], sorted(stored, key=stored.__getitem__))
+
     def _upsert(self, match: Names, change: Names | None) -> Upsert:
         listeners = ("before_insert", "after_insert", "before_update", "after_update")
-        self._values.refuse_unheard(*listeners, verb="bulk.upsert()", instead="use objects")
+        self._values.refuse_unheard(*listeners, verb="upsert()", instead="use objects")
         return Upsert.of(self._values, match, change)
 
     def _upserted(self, session: Session, upsert: Upsert, seen: dict[Any, int], batch: Batch) -> None:
@@ -212,21 +218,25 @@ def _keys(upsert: Upsert, batch: Batch, seen: dict[Any, int], dialect: Any) -> S
     missing = [column for column in upsert.match if column not in batch.columns]
     if missing:
         name = _attribute(upsert.values, missing[0]).key
-        raise DeclarationError(f"bulk.upsert(), row {batch.numbers[0]}: {name!r} is in match=, and not given.")
-    found = list(zip(*(_stored(batch, column, dialect) for column in upsert.match), strict=True))
+        raise DeclarationError(f"upsert(), row {batch.numbers[0]}: {name!r} is in match=, and not given.")
+    found = list(zip(*(as_stored(each, batch.values_of(each), dialect) for each in upsert.match), strict=True))
     for key, number in zip(found, batch.numbers, strict=True):
         if None not in key and seen.setdefault(key, number) != number:
             raise DeclarationError(
-                f"bulk.upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
+                f"upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
             )
     return found
 
 
-def _stored(batch: Batch, column: Any, dialect: Any) -> list[Any]:
-    """Return the values of a column as they are stored, in which two that Python tells apart may be the same."""
-    convert = column.type.dialect_impl(dialect).bind_processor(dialect)
-    values = batch.values_of(column)
-    return values if convert is None else [convert(value) for value in values]
+def _refuse_null(upsert: Upsert, batch: Batch, verb: str) -> None:
+    for column in upsert.match:
+        values = batch.values_of(column) if column in batch.columns else ()
+        if None in values:
+            name = _attribute(upsert.values, column).key
+            raise DeclarationError(
+                f"{verb}, row {batch.numbers[values.index(None)]}: {name!r} is None. None is equal to nothing, so it "
+                "tells no row by match=: insert this row."
+            )
 
 
 def _in_order(batch: Batch, keys: Sequence[tuple[Any, ...]]) -> Batch:

@@ -12,16 +12,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, Integer, Select, bindparam
 from sqlalchemy.orm import Session
 
-from fastkit.database import dialect_of, fetched, inserted, reading
+from fastkit.database import dialect_of, fetched, inserted, reading, show_written
 from fastkit.errors import MultipleFoundError, NotFoundError, RowMismatchError
 from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
 from fastkit.repository._annotations import shape_of
+from fastkit.repository._batches import Rows
+from fastkit.repository._bulk import BulkWrites
 from fastkit.repository._derivation import Unfit, plan_of
 from fastkit.repository._explanation import told, wanted
 from fastkit.repository._insertion import insertion_of
 from fastkit.repository._keyset import Keyset
 from fastkit.repository._plan import Fetch, Plan, children_of
 from fastkit.repository._selection import Selection, selection_of
+from fastkit.repository._upsert import Names
 from fastkit.repository._windows import Place, Step
 from fastkit.repository.list_query import ListQuery
 
@@ -201,6 +204,19 @@ class Projection(Generic[B]):
         if insertion.tells_all(dialect_of(session, model)):
             return self._made(session, rows)[0]
         return replace(self, selection=selection_of(model)).get_one(session, tuple(rows[0]))
+
+    def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> list[B]:
+        """Insert rows, or change those that are there, and return them in the order given."""
+        model: Any = self.selection.model
+        writes: BulkWrites[Any] = BulkWrites(model)
+        told = writes.upsert_told(session, rows, match, change, "upsert()")
+        show_written(session, model)
+        fetch = partial(
+            fetched, session
+        )  # without the criteria of the options, which could hide a row that was written
+        with reading(session, several=True):
+            rows = told.rows(fetch, self.ready.plan.statement, dialect_of(session, model))
+            return self._made(session, rows, fetch)
 
     # -- statements and rows
 
