@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
@@ -21,7 +22,36 @@ CHUNK = 10_000
 """How many rows are held at once."""
 
 Rows: TypeAlias = Iterable[BaseModel | Mapping[str, Any]]
-Values: TypeAlias = list[tuple[Any, ...]]
+
+
+class Held:
+    """
+    The values of mappings that have the same names; tuples of them live only while somebody looks at one.
+
+    Ten thousand that are kept make Python's garbage collector look through everything, again and again.
+
+    Attributes:
+        mappings: The mappings.
+        names: The names, in the order of the values.
+        make: Makes the values of one mapping.
+    """
+
+    def __init__(self, mappings: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+        self.mappings = mappings
+        self.names = names
+        self.make = _getter(names)
+
+    def __len__(self) -> int:
+        return len(self.mappings)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return map(self.make, self.mappings)
+
+    def __getitem__(self, place: int) -> tuple[Any, ...]:
+        return self.make(self.mappings[place])
+
+
+Values: TypeAlias = list[tuple[Any, ...]] | Held
 
 
 class Batch(NamedTuple):
@@ -44,6 +74,8 @@ class Batch(NamedTuple):
     def parameters(self) -> list[dict[str, Any]]:
         """Return the rows as SQLAlchemy takes them."""
         keys = [column.key for column in self.columns]
+        if isinstance(self.rows, Held) and self.rows.names == tuple(keys):
+            return self.rows.mappings
         return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
     def values_of(self, column: Column[Any]) -> list[Any]:
@@ -58,12 +90,17 @@ class Batch(NamedTuple):
 
 
 class _Alike(NamedTuple):
-    """Rows of one kind that give the same names; the kind is a Pydantic model, or None for mappings."""
+    """
+    Rows of one kind that give the same names; the kind is a Pydantic model, or None for mappings.
+
+    Their values are of these types, if that was looked at already.
+    """
 
     kind: type[BaseModel] | None
     names: tuple[str, ...]
     rows: Values
     numbers: Sequence[int]
+    types: AbstractSet[type[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +197,7 @@ class Batches:
         """Return whether the rows are as they go in, as nearly always; each value is looked at once."""
         if alike.kind is not None or not {self.values.kind, self.values.version}.isdisjoint(columns):
             return False
-        kinds: set[Any] = set(map(type, chain.from_iterable(alike.rows)))
+        kinds: Any = _types(alike.rows) if alike.types is None else alike.types
         return type(None) not in kinds and not any(_is_sql(kind) or _is_model(kind) for kind in kinds)
 
     def _refuse_sql(self, alike: _Alike, place: int) -> None:
@@ -200,16 +237,13 @@ def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
     quick = _all_alike(chunk, first)
     if quick is not None:
         return [quick]
-    found: dict[Hashable, tuple[_Alike, list[int]]] = {}
+    found: dict[Any, tuple[list[Any], list[int]]] = {}
     for number, given in enumerate(chunk, first):
         kind, held, names = _held(verb, given, number)
-        if (kind, names) not in found:
-            numbers = list[int]()
-            found[kind, names] = _Alike(kind, names, [], numbers), numbers
-        alike, numbers = found[kind, names]
-        alike.rows.append(_getter(names)(held))
+        rows, numbers = found.setdefault((kind, names), ([], []))
+        rows.append(_getter(names)(held))
         numbers.append(number)
-    return [alike for alike, _ in found.values()]
+    return [_Alike(kind, names, rows, numbers) for (kind, names), (rows, numbers) in found.items()]
 
 
 def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
@@ -218,17 +252,29 @@ def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
     kind = kinds.pop()
     if kinds or not (kind is dict or issubclass(kind, BaseModel)):
         return None
-    is_model = bool(kind is not dict)
-    names = fields_of(kind) if is_model else tuple(chunk[0])
-    held = list(map(vars, chunk)) if is_model else chunk
-    if not is_model and set(map(len, held)) != {len(names)}:
+    numbers = range(first, first + len(chunk))
+    if kind is not dict:
+        return _models_alike(kind, chunk, numbers)
+    names = tuple(chunk[0])
+    if set(map(len, chunk)) != {len(names)}:
         return None
+    held = Held(chunk, names)
     try:
-        rows = list(map(_getter(names), held))
+        return _Alike(None, names, held, numbers, _types(held))
     except KeyError:
         return None
-    model: Any = kind if is_model else None
-    return _Alike(model, names, rows, range(first, first + len(chunk)))
+
+
+def _models_alike(kind: Any, chunk: list[Any], numbers: Sequence[int]) -> _Alike | None:
+    names = fields_of(kind)
+    try:
+        return _Alike(kind, names, list(map(_getter(names), map(vars, chunk))), numbers)
+    except KeyError:
+        return None
+
+
+def _types(rows: Iterable[tuple[Any, ...]]) -> AbstractSet[type[Any]]:
+    return set(map(type, chain.from_iterable(rows)))
 
 
 def _is_sql(kind: type[Any]) -> bool:
@@ -264,9 +310,9 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 def _by_absence(
     rows: Values, numbers: Sequence[int], absent: list[int]
-) -> dict[frozenset[int], tuple[Values, list[int]]]:
+) -> dict[frozenset[int], tuple[list[Any], list[int]]]:
     """Return the rows without the values that are None in these places, those together that lack the same ones."""
-    found: dict[frozenset[int], tuple[Values, list[int]]] = {}
+    found: dict[frozenset[int], tuple[list[Any], list[int]]] = {}
     for number, row in zip(numbers, rows, strict=True):
         gone = frozenset(place for place in absent if row[place] is None)
         kept, kept_numbers = found.setdefault(gone, ([], []))
