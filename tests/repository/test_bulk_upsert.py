@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 from conftest import World
 from pydantic import BaseModel
 from repository.bulk_models import Checked, Heard, Hue, Pet, Seat, Stock, Tag, Tally, Thing, Truck, kinds, of, row
-from repository.scenes import ON_SQLITE, recorded, rival
+from repository.scenes import ON_SQLITE, recorded, rival, rival_engine
 from servers import DRIVERS
-from sqlalchemy import insert
+from sqlalchemy import Engine, MetaData, insert, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from bookshop.models import Book
 from fastkit.database import Retry
 from fastkit.errors import DeclarationError, OutsideBlockError, TransactionDoomedError, UniqueError
+from fastkit.repository import Repository
 
 pytestmark = pytest.mark.anyio
 __all__ = ["kinds"]
@@ -366,6 +369,83 @@ async def test_a_race_of_twenty(stocked: World, verb: Callable[..., Any]) -> Non
     for writer, given in found.items():
         expected = [(each["sku"], writer, 1000 + writer) for each in rows(writer)]
         assert given == len(keys) or [(each.sku, each.stock, each.year) for each in given] == expected
+
+
+class Rare(DeclarativeBase):
+    """The base of what one test stores."""
+
+    metadata = MetaData()
+
+
+class Coin(Rare):
+    """What two keys tell, and an index between them that takes its time."""
+
+    __tablename__ = "blk_coin"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    pieces: Mapped[int]
+
+
+SLOWLY = (
+    "DROP TABLE IF EXISTS blk_coin",
+    "CREATE OR REPLACE FUNCTION blk_slowly(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS "  # noqa: ISC004 - one text
+    "$$BEGIN IF n >= 70 THEN PERFORM pg_sleep(0.4); END IF; RETURN n; END$$",
+    "CREATE TABLE blk_coin (id serial PRIMARY KEY, name text, code text, pieces int)",
+    "CREATE INDEX blk_slow ON blk_coin (blk_slowly(pieces))",
+    "CREATE UNIQUE INDEX blk_name ON blk_coin (name)",
+    "CREATE UNIQUE INDEX blk_code ON blk_coin (code)",
+)
+
+
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server == "PostgreSQL"], indirect=True, ids=lambda d: d.id)
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_rival_by_another_unique_key(world: World, guarded: bool) -> None:
+    """PostgreSQL waits for it by the key of the upsert only; between its look and its write, it comes by the other."""
+    engine = rival_engine(world)
+    send(engine, *SLOWLY)
+
+    def interfere() -> None:
+        time.sleep(0.2)
+        send(engine, "INSERT INTO blk_coin (name, code, pieces) VALUES ('a', 'a', 1)")
+
+    given = [{"name": "b", "code": "b", "pieces": 5}, {"name": "a", "code": "a", "pieces": 77}]
+    thread = threading.Thread(target=interfere)
+    thread.start()
+    try:
+        if guarded:
+            async with world.shop() as shop:
+                await of(shop, Coin).bulk.upsert(given, match="code")
+                await shop.commit()
+        else:
+            with Session(engine) as session:
+                Repository(session, Coin).bulk.upsert(given, match="code")
+                session.commit()
+        with Session(engine) as session:
+            found = {each.code: each.pieces for each in Repository(session, Coin).all()}
+    finally:
+        thread.join()
+        send(engine, "DROP TABLE blk_coin", "DROP FUNCTION blk_slowly")
+        engine.dispose()
+
+    assert found == {"a": 77, "b": 5}
+
+
+async def test_another_row_by_another_key_is_no_race(stocked: World) -> None:
+    """The same error twice is told, and the block is over although a savepoint was around the statement."""
+    with pytest.raises(TransactionDoomedError):
+        async with stocked.shop() as shop:
+            with pytest.raises(UniqueError):
+                await shop.books.bulk.upsert([row(9, title="Emma")], match="sku")
+            await shop.commit()
+
+
+def send(engine: Engine, *statements: str) -> None:
+    """Send these statements, and commit."""
+    with engine.begin() as connection:
+        for each in statements:
+            connection.execute(text(each))
 
 
 def together(works: list[Callable[[], object]]) -> None:

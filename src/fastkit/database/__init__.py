@@ -1,7 +1,7 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
 from fastkit.database._access import fetched, inserted, locking, reading
-from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, show_written
+from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, sent_past_rivals, show_written
 from fastkit.database._copy import CopyFault, copy_rows
 from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
@@ -44,6 +44,7 @@ __all__ = [
     "place_of_caller",
     "reading",
     "sent",
+    "sent_past_rivals",
     "show_written",
     "signer_of",
 ]

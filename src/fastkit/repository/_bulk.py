@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, up
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, class_mapper
 
-from fastkit.database import CopyFault, all_or_nothing, dialect_of, sent, show_written
+from fastkit.database import CopyFault, all_or_nothing, dialect_of, sent, sent_past_rivals, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
 from fastkit.repository._batches import Batch, Batches, Rows
 from fastkit.repository._copying import check_copy, copied
@@ -125,8 +125,12 @@ class BulkWrites(Generic[M]):
         bind: Any = {"mapper": class_mapper(self.model)}
         for each in before:
             session.execute(each, bind_arguments=bind)
+        send = partial(self._execute, session, statement, ordered)
         try:
-            self._execute(session, statement, ordered)
+            if upsert.may_be_rivalled(batch, dialect_of(session, self.model)):
+                sent_past_rivals(session, send)
+            else:
+                send()
         except DBAPIError as error:
             if getattr(error.orig, "args", ())[:1] != (ANOTHER_KEY,):
                 raise

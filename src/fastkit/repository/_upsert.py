@@ -75,6 +75,14 @@ class Upsert:
         allowed = [column for column in batch.columns if column not in fixed]
         return allowed if self.may_change is None else [each for each in allowed if each in self.may_change]
 
+    def may_be_rivalled(self, batch: Batch, dialect: Dialect) -> bool:
+        """Return whether somebody else may insert the same row by another unique key, for which nobody waits."""
+        if dialect.name != "postgresql":
+            return False
+        table, given = self.values.table, {*batch.columns}
+        keys = [*_unique(table), *({*index.columns} for index in table.indexes if index.unique)]
+        return any(key <= given and key != {*self.match} for key in keys)
+
     def statements(self, batch: Batch, dialect: Dialect) -> list[Any]:
         """Return the statement for a batch, last, and those that have to be sent before it."""
         changed = self.changed(batch)
