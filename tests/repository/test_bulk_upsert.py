@@ -257,6 +257,7 @@ class TestRefused:
             ({"match": "skuu"}, r"match=...\): Book has no attribute 'skuu'; did you mean 'sku'"),
             ({"match": Stock.label}, r"Stock\.label is not an attribute of Book"),
             ({"match": "sku", "set": "stok"}, r"set=...\): Book has no attribute 'stok'"),
+            ({"match": "sku", "set": ["stock", "id"]}, r"id tells which row it is"),
             ({"match": "sku", "set": ["sku"]}, r"sku tells which row it is"),
             ({"match": "sku", "set": ["id"]}, r"id tells which row it is"),
             ({"match": "id"}, r"row 1: 'id' is in match=, and not given"),
@@ -271,6 +272,34 @@ class TestRefused:
             await shop.commit()
 
         assert sent == []
+
+    @ON_SQLITE
+    async def test_what_no_row_gives(self, kinds: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It could never change; one row of many that gives it is enough."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
+        key, change = ["place", "part"], ["code", "pieces"]
+        rows = [{"place": n, "part": "a", "code": f"c{n}"} for n in range(4)]
+        async with kinds.shop() as shop:
+            stock = of(shop, Stock)
+            for number, statements in ((1, 0), (2, 1), (3, 1)):
+                with recorded(kinds) as sent:
+                    with pytest.raises(DeclarationError, match=r"bulk.upsert\(\), set=: no row gives 'pieces', so it"):
+                        async with shop.savepoint():
+                            await stock.bulk.upsert(rows[:number], match=key, set=change)
+                assert len(sent) == statements
+            for given in ([*rows, {"place": 9, "part": "a", "pieces": 9}], []):
+                assert await stock.bulk.upsert(given, match=key, set=["pieces"]) == len(given)
+            await shop.rollback()
+
+    @ON_SQLITE
+    async def test_what_is_given_as_none(self, kinds: World) -> None:
+        """It stands for the default, and is given."""
+        async with kinds.shop() as shop:
+            await of(shop, Stock).bulk.upsert(
+                [{"place": 1, "part": "a", "pieces": None}], match=["place", "part"], set="pieces"
+            )
+            assert (await of(shop, Stock).one()).pieces == 0
+            await shop.rollback()
 
     @ON_SQLITE
     async def test_what_is_not_always_unique(self, stocked: World) -> None:

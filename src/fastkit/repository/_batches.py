@@ -63,12 +63,14 @@ class Batch(NamedTuple):
         rows: The values of each row, in the order of the columns.
         numbers: Which of the given rows they are, counted from 1.
         made: Those of the columns that are not given: what each new row gets besides.
+        named: The columns that the rows name, those among them in which None stands for a default.
     """
 
     columns: tuple[Column[Any], ...]
     rows: Values
     numbers: Sequence[int]
     made: frozenset[Column[Any]]
+    named: tuple[Column[Any], ...] = ()
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
@@ -86,7 +88,7 @@ class Batch(NamedTuple):
     def taken(self, places: Sequence[int]) -> Batch:
         """Return some of the rows, in this order."""
         rows, numbers = [self.rows[place] for place in places], [self.numbers[place] for place in places]
-        return Batch(self.columns, rows, numbers, self.made)
+        return self._replace(rows=rows, numbers=numbers)
 
 
 class _Alike(NamedTuple):
@@ -112,11 +114,13 @@ class Batches:
         values: What the values of a row may be.
         verb: How messages begin.
         schema: The Pydantic model that each row is validated by first, or None.
+        wanted: Columns that are to be named by one row at least.
     """
 
     values: RowValues
     verb: str
     schema: type[BaseModel] | None = None
+    wanted: tuple[Column[Any], ...] = ()
 
     def of(self, rows: Rows) -> Iterator[list[Batch]]:
         """
@@ -131,12 +135,26 @@ class Batches:
                 f"{self.verb} takes many rows, in a list or from a generator, not {type(rows).__name__}. "
                 "One row can be given in a list."
             )
-        left, first = iter(rows), 1
+        left, first, named = iter(rows), 1, set[Column[Any]]()
         while chunk := list(islice(left, CHUNK)):
             if self.schema is not None:
                 chunk = self._validated(chunk, first)
-            yield [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            batches = [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            named.update(*(batch.named for batch in batches))
+            if len(chunk) < CHUNK:  # the last one
+                self._refuse_unnamed(named)
+            yield batches
             first += len(chunk)
+        if first > 1:
+            self._refuse_unnamed(named)
+
+    def _refuse_unnamed(self, named: AbstractSet[Column[Any]]) -> None:
+        for column in self.wanted:
+            if column not in named:
+                name = self.values.mapper.get_property_by_column(column).key
+                raise DeclarationError(
+                    f"{self.verb}, set=: no row gives {name!r}, so it would never change: give it, or leave it out."
+                )
 
     def _validated(self, chunk: list[Any], first: int) -> list[Any]:
         schema: Any = self.schema
@@ -159,11 +177,11 @@ class Batches:
         columns = self._columns(alike)
         rows, absent = self._converted(alike, columns)
         if not absent:
-            yield self._completed(columns, rows, alike.numbers)
+            yield self._completed(columns, rows, alike.numbers)._replace(named=columns)
             return
         for gone, (kept, numbers) in _by_absence(rows, alike.numbers, absent).items():
             left = tuple(column for place, column in enumerate(columns) if place not in gone)
-            yield self._completed(left, kept, numbers)
+            yield self._completed(left, kept, numbers)._replace(named=columns)
 
     def _columns(self, alike: _Alike) -> tuple[Column[Any], ...]:
         where = f"{self.verb}, row {alike.numbers[0]}"

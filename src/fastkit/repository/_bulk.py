@@ -86,9 +86,8 @@ class BulkWrites(Generic[M]):
     def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> int:
         """Insert rows, or change those that are there, and return how many were given."""
         upsert = self._upsert(match, change)
-        number = self._sent(
-            session, Batches(self._values, "bulk.upsert()"), rows, partial(self._upserted, session, upsert, {})
-        )
+        batches = Batches(self._values, "bulk.upsert()", wanted=upsert.may_change or ())
+        number = self._sent(session, batches, rows, partial(self._upserted, session, upsert, {}))
         show_written(session, self.model)
         return number
 
@@ -110,7 +109,7 @@ class BulkWrites(Generic[M]):
             self._upserted(session, upsert, stored, batch)
             given.update(zip(batch.numbers, zip(*map(batch.values_of, upsert.match), strict=True), strict=True))
 
-        self._sent(session, Batches(self._values, verb), rows, send)
+        self._sent(session, Batches(self._values, verb, wanted=upsert.may_change or ()), rows, send)
         attributes = tuple(_attribute(self._values, column) for column in upsert.match)
         return Told(attributes, [given[number] for number in sorted(given)], sorted(stored, key=stored.__getitem__))
 

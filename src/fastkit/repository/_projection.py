@@ -13,20 +13,20 @@ from sqlalchemy import ColumnElement, Integer, Select, bindparam
 from sqlalchemy.orm import Session
 
 from fastkit.database import dialect_of, fetched, inserted, reading, show_written
-from fastkit.errors import MultipleFoundError, NotFoundError, RowMismatchError
+from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, RowMismatchError
 from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
 from fastkit.repository._annotations import shape_of
 from fastkit.repository._batches import Rows
 from fastkit.repository._bulk import BulkWrites
 from fastkit.repository._derivation import Unfit, plan_of
-from fastkit.repository._explanation import told, wanted
+from fastkit.repository._explanation import order_of, told, wanted
 from fastkit.repository._insertion import insertion_of
 from fastkit.repository._keyset import Keyset
 from fastkit.repository._plan import Fetch, Plan, children_of
 from fastkit.repository._selection import Selection, selection_of
 from fastkit.repository._upsert import Names
 from fastkit.repository._windows import Place, Step
-from fastkit.repository.list_query import ListQuery
+from fastkit.repository.list_query import ListQuery, check_page
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -86,7 +86,17 @@ class Projection(Generic[B]):
 
     @classmethod
     def of(cls, selection: Selection[Any], schema: type[B]) -> Projection[B]:
-        """Return the projection of a selection into a response model."""
+        """
+        Return the projection of a selection into a response model.
+
+        Raises:
+            DeclarationError: It is no Pydantic model, or a field of it comes from nothing.
+        """
+        given: object = schema
+        if not (isinstance(given, type) and issubclass(given, BaseModel)):
+            raise DeclarationError(
+                f"into() takes a Pydantic model, whose fields say what is read: class BookOut(Schema), not {given!r}."
+            )
         model: Any = selection.without_lock().model
         return cls(selection, schema, _ready(schema, model))
 
@@ -150,6 +160,7 @@ class Projection(Generic[B]):
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
         """Return one page and whether there are more."""
+        check_page(query, "slice()")
         if isinstance(query, ListQuery):
             return self._asked(query).slice(session, query.plain, *query.criteria(), *where)
         return Slice.of(self._cut(session, query.size + 1, query.offset, where), query)
@@ -189,6 +200,7 @@ class Projection(Generic[B]):
         statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
         lines = [f"{self} takes {1 + children_of([self.ready.plan])} statement(s):"]
         lines += told(self.ready.plan, statement.order_by(*keyset.ordering), dialect)
+        lines.append(order_of(sent_by_all=bool(self.selection.ordering), asked=query is not None))
         return "\n".join([*lines, wanted(keyset, self.selection.model, dialect)])
 
     # -- writes
