@@ -18,6 +18,7 @@ from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError,
 from fastkit.repository._batches import Batch, Batches, Rows
 from fastkit.repository._copying import check_copy, copied
 from fastkit.repository._locks import RowLock
+from fastkit.repository._refused import told_row
 from fastkit.repository._row_values import RowValues, is_sql, row_values_of
 from fastkit.repository._selection import checked, selection_of
 from fastkit.repository._told import Told, as_stored
@@ -62,7 +63,8 @@ class BulkWrites(Generic[M]):
 
     def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
         bind: Any = {"mapper": class_mapper(self.model)}
-        session.execute(statement, batch.parameters, bind_arguments=bind)
+        with told_row(batch, dialect_of(session, self.model)):
+            session.execute(statement, batch.parameters, bind_arguments=bind)
 
     def _copy(self, session: Session, batch: Batch) -> None:
         if not batch.columns:

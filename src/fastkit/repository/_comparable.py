@@ -27,7 +27,7 @@ _HELD: tuple[tuple[tuple[type[Any], ...], tuple[type[Any], ...], str], ...] = (
 
 def mismatch(attribute: Any, annotation: Any) -> str | None:
     """Return what the values of a filter would have to be, if none of them can be compared with the column."""
-    held = _held(getattr(attribute, "type", None))
+    held = held_by(getattr(attribute, "type", None))
     given = list(_leaves(annotation))
     if held is None or not given:
         return None
@@ -44,7 +44,7 @@ def has_no_order(expression: Any) -> bool:
     return isinstance(kind, types.JSON) and not isinstance(kind, JSONB)
 
 
-def _held(kind: Any) -> tuple[tuple[type[Any], ...], str] | None:
+def held_by(kind: Any) -> tuple[tuple[type[Any], ...], str] | None:
     """Return what a column holds; None if an app's own type, or another one on some database, may decide."""
     if isinstance(kind, types.Enum) or getattr(kind, "_variant_mapping", None):
         return None
