@@ -38,6 +38,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from bookshop.models import Author, Base, Book
+from fastkit.database._copy import _row_of
 from fastkit.errors import (
     CheckError,
     DeclarationError,
@@ -116,6 +117,31 @@ async def test_a_row_that_a_type_refuses_is_named(kinds: World) -> None:
     with pytest.raises(InvalidValueError, match=r"It is row 2, column 'made_at'\."):
         async with kinds.shop() as shop:
             await of(shop, Thing).bulk.insert([{"label": "a"}, {"label": "b", "made_at": NOON.replace(tzinfo=None)}])
+
+
+class AnswerError(Exception):
+    """What a server may answer."""
+
+    def __init__(self, context: str | None, sqlstate: str | None = "23503") -> None:
+        self.context = context
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "taken", "row"),
+    [
+        (AnswerError("COPY book, line 3, column stock: x"), 9, 2),
+        (AnswerError("COPY book, ligne 12"), 9, 11),
+        (AnswerError("SQL function x during startup"), 9, None),
+        (AnswerError(None), 9, None),  # a foreign key is looked at when all rows are there
+        (AnswerError(None, sqlstate=None), 9, 8),  # the driver, which was at this one
+        (AnswerError(None, sqlstate=None), 0, None),
+        (asyncio.CancelledError(), 9, None),
+    ],
+)
+def test_which_row_a_copy_failed_at(error: BaseException, taken: int, row: int | None) -> None:
+    """That which the server names, or else the last one that the driver took; none if the server names none."""
+    assert _row_of(error, taken) == row
 
 
 async def stored(world: World) -> int:
