@@ -230,6 +230,32 @@ async def test_the_rows_are_held(stocked: World, change: list[str], one: bool) -
     assert len(done) == 1
 
 
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server == "PostgreSQL"], indirect=True, ids=lambda d: d.id)
+async def test_rows_that_are_not_returned_are_not_held(stocked: World) -> None:
+    """Nobody waits for what `bulk.upsert` only found to be there."""
+    async with stocked.shop() as shop:
+        await shop.books.bulk.upsert([row(1, sku="sku-Emma", title="Emma")], match="sku", set=[])
+        with rival(stocked) as other:
+            other.execute(text("SET lock_timeout = 1000"))
+            assert other.execute(delete(Book.__table__).where(Book.sku == "sku-Emma")).rowcount == 1
+            other.commit()
+        await shop.rollback()
+
+
+@ON_SQLITE
+async def test_keys_of_several_columns_are_fewer_at_once(kinds: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement takes so many values."""
+    monkeypatch.setattr("fastkit.repository._told.KEYS_AT_ONCE", 4)
+    async with kinds.shop() as shop:
+        with recorded(kinds) as sent:
+            given = [{"place": n, "part": "a", "pieces": n} for n in (3, 1, 2)]
+            found = await of(shop, Stock).into(Piece).upsert(given, match=["place", "part"])
+        await shop.rollback()
+
+    assert [each.place for each in found] == [3, 1, 2]
+    assert [statement.split()[0] for statement in sent] == ["INSERT", "SELECT", "SELECT"]
+
+
 @ON_SQLITE
 async def test_a_row_that_a_trigger_left_out(stocked: World) -> None:
     """The message says which one, and why it may be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
@@ -83,8 +83,9 @@ def _savepoint(session: Session) -> Generator[None]:
     try:
         yield
         session.release_savepoint(savepoint)
-    except BaseException:
-        session.rollback_to(savepoint, len(session.events))
+    except Exception:  # who is cancelled loses the whole transaction
+        with suppress(Exception):  # it has doomed the block then, and the first error is the one to be told
+            session.rollback_to(savepoint, len(session.events))
         raise
 
 
