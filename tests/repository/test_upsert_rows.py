@@ -242,6 +242,17 @@ async def test_rows_that_are_not_returned_are_not_held(stocked: World) -> None:
         await shop.rollback()
 
 
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server == "PostgreSQL"], indirect=True, ids=lambda d: d.id)
+async def test_a_row_that_does_not_change_is_not_written(stocked: World) -> None:
+    """It is locked where it is; triggers and what counts changes see nothing."""
+    place = text("SELECT ctid::text, xmin::text FROM book WHERE id = 1").execution_options(fastkit_reads=True)
+    async with stocked.shop() as shop:
+        before = (await shop.session.execute(place)).one()
+        await shop.books.into(Line).upsert([row(1, sku="sku-Emma", title="Emma")], match="sku", set=[])
+        assert (await shop.session.execute(place)).one() == before
+        await shop.rollback()
+
+
 @ON_SQLITE
 async def test_keys_of_several_columns_are_fewer_at_once(kinds: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement takes so many values."""
