@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from repository.bulk_models import Checked, Heard, Hue, Pet, Seat, Stock, Tag, Tally, Thing, Truck, kinds, of, row
 from repository.scenes import ON_SQLITE, recorded, rival, rival_engine
 from servers import DRIVERS
-from sqlalchemy import Engine, MetaData, insert, text
+from sqlalchemy import Engine, MetaData, event, insert, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from bookshop.models import Book
@@ -459,6 +459,22 @@ async def test_a_rival_by_another_unique_key(world: World, guarded: bool) -> Non
         engine.dispose()
 
     assert found == {"a": 77, "b": 5}
+
+
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server != "MariaDB"], indirect=True, ids=lambda d: d.id)
+async def test_a_savepoint_only_where_a_rival_may_come(kinds: World) -> None:
+    """Where rows give all of another unique key, on PostgreSQL."""
+    begun: list[Any] = []
+    event.listen(kinds.sync_engine, "savepoint", lambda *ignored: begun.append(ignored))
+    seen = []
+    async with kinds.shop() as shop:
+        for more in ({}, {"code": "c"}, {"code": "c", "shelf": 1}, {"label": "x"}):
+            await of(shop, Stock).bulk.upsert([{"place": 1, "part": "a", **more}], match=["place", "part"])
+            seen.append(len(begun))
+        await of(shop, Stock).bulk.upsert([{"place": 2, "part": "a", "label": "x2"}], match="label")
+        await shop.rollback()
+
+    assert [*seen, len(begun)] == ([0, 0, 1, 2, 3] if kinds.server == "PostgreSQL" else [0] * 5)
 
 
 async def test_another_row_by_another_key_is_no_race(stocked: World) -> None:

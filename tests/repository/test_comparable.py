@@ -94,6 +94,7 @@ class Thing(Kinds):
     span: Mapped[Any] = mapped_column(Interval)
     key: Mapped[Any] = mapped_column(Uuid)
     hue: Mapped[Any] = mapped_column(Enum(Hue))
+    tint: Mapped[Any] = mapped_column(Enum(Hue, native_enum=False))
     place: Mapped[Any] = mapped_column(INET)
     own: Mapped[Any] = mapped_column(Own)
     either: Mapped[Any] = mapped_column(Integer().with_variant(String(20), "sqlite"))
@@ -168,12 +169,24 @@ def test_what_can_only_fail(kind: Any, name: str, given: Any, wanted: str) -> No
     assert str(caught.value) == f"ThingQuery.{name}: Thing.{name} is compared with other values: annotate {wanted}."
 
 
+OWN = ["own", "packed", "hue"]
+
+
 @pytest.mark.parametrize("kind", [Contains, StartsWith])
-@pytest.mark.parametrize("name", ["id", "price", "level", "done", "day", "at", "hour", "span", "key", "data", "tags"])
+@pytest.mark.parametrize(
+    "name", ["id", "price", "level", "done", "day", "at", "hour", "span", "key", "data", "tags", *OWN]
+)
 def test_texts_are_not_looked_for_elsewhere(kind: Any, name: str) -> None:
     """PostgreSQL has no LIKE for it."""
     with pytest.raises(DeclarationError, match=rf"ThingQuery.{name}: Thing.{name} is no text"):
         check_paths(query_of(name, kind[str]))
+
+
+@pytest.mark.parametrize("kind", [Contains, StartsWith])
+@pytest.mark.parametrize("name", ["name", "told", "label", "tint", "place"])
+def test_texts_are_looked_for_in_what_may_be_one(kind: Any, name: str) -> None:
+    """Enumerations that are stored as texts, and what is not known, among them."""
+    check_paths(query_of(name, kind[str]))
 
 
 def test_what_a_validator_makes() -> None:
