@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
-from operator import itemgetter
 from types import GenericAlias
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,79 +15,13 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import JSON, ClauseElement, Column
 
 from fastkit.errors import DeclarationError, InvalidValueError
+from fastkit.repository._batch import Batch, Held, Values, getter
 from fastkit.repository._row_values import RowValues, fields_of
 
 CHUNK = 10_000
 """How many rows are held at once."""
 
 Rows: TypeAlias = Iterable[BaseModel | Mapping[str, Any]]
-
-
-class Held:
-    """
-    The values of mappings that have the same names; tuples of them live only while somebody looks at one.
-
-    Ten thousand that are kept make Python's garbage collector look through everything, again and again.
-
-    Attributes:
-        mappings: The mappings.
-        names: The names, in the order of the values.
-        make: Makes the values of one mapping.
-    """
-
-    def __init__(self, mappings: list[dict[str, Any]], names: tuple[str, ...]) -> None:
-        self.mappings = mappings
-        self.names = names
-        self.make = _getter(names)
-
-    def __len__(self) -> int:
-        return len(self.mappings)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return map(self.make, self.mappings)
-
-    def __getitem__(self, place: int) -> tuple[Any, ...]:
-        return self.make(self.mappings[place])
-
-
-Values: TypeAlias = list[tuple[Any, ...]] | Held
-
-
-class Batch(NamedTuple):
-    """
-    Rows that name the same columns.
-
-    Attributes:
-        columns: The columns.
-        rows: The values of each row, in the order of the columns.
-        numbers: Which of the given rows they are, counted from 1.
-        made: Those of the columns that are not given: what each new row gets besides.
-        named: The columns that the rows name, those among them in which None stands for a default.
-    """
-
-    columns: tuple[Column[Any], ...]
-    rows: Values
-    numbers: Sequence[int]
-    made: frozenset[Column[Any]]
-    named: tuple[Column[Any], ...] = ()
-
-    @property
-    def parameters(self) -> list[dict[str, Any]]:
-        """Return the rows as SQLAlchemy takes them."""
-        keys = [column.key for column in self.columns]
-        if isinstance(self.rows, Held) and self.rows.names == tuple(keys):
-            return self.rows.mappings
-        return [dict(zip(keys, row, strict=True)) for row in self.rows]
-
-    def values_of(self, column: Column[Any]) -> list[Any]:
-        """Return the values of one column."""
-        place = self.columns.index(column)
-        return [row[place] for row in self.rows]
-
-    def taken(self, places: Sequence[int]) -> Batch:
-        """Return some of the rows, in this order."""
-        rows, numbers = [self.rows[place] for place in places], [self.numbers[place] for place in places]
-        return self._replace(rows=rows, numbers=numbers)
 
 
 class _Alike(NamedTuple):
@@ -259,7 +192,7 @@ def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
     for number, given in enumerate(chunk, first):
         kind, held, names = _held(verb, given, number)
         rows, numbers = found.setdefault((kind, names), ([], []))
-        rows.append(_getter(names)(held))
+        rows.append(getter(names)(held))
         numbers.append(number)
     return [_Alike(kind, names, rows, numbers) for (kind, names), (rows, numbers) in found.items()]
 
@@ -286,7 +219,7 @@ def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
 def _models_alike(kind: Any, chunk: list[Any], numbers: Sequence[int]) -> _Alike | None:
     names = fields_of(kind)
     try:
-        return _Alike(kind, names, list(map(_getter(names), map(vars, chunk))), numbers)
+        return _Alike(kind, names, list(map(getter(names), map(vars, chunk))), numbers)
     except KeyError:
         return None
 
@@ -318,12 +251,6 @@ def _held(verb: str, given: Any, number: int) -> tuple[type[BaseModel] | None, M
 def _adapter(schema: Any) -> TypeAdapter[list[Any]]:
     many: Any = GenericAlias(list, (schema,))
     return TypeAdapter(many)
-
-
-def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda held: tuple(held[name] for name in names)
 
 
 def _by_absence(

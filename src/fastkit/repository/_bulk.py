@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session, class_mapper
 
 from fastkit.database import CopyFault, all_or_nothing, dialect_of, sent, sent_past_rivals, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
-from fastkit.repository._batches import Batch, Batches, Rows
+from fastkit.repository._batch import Batch
+from fastkit.repository._batches import Batches, Rows
 from fastkit.repository._copying import check_copy, copied
 from fastkit.repository._locks import RowLock
 from fastkit.repository._refused import told_row

@@ -11,7 +11,7 @@ from sqlalchemy.exc import StatementError
 
 from fastkit.database import CopyFault, copy_rows
 from fastkit.errors import DeclarationError
-from fastkit.repository._batches import Batch, Held, Values
+from fastkit.repository._batch import Batch, Held, Values
 from fastkit.repository._row_values import RowValues
 
 

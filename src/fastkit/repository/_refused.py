@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Integer, Numeric, SmallInteger, Strin
 from sqlalchemy.engine import Dialect
 
 from fastkit.errors import ConstraintError, InvalidValueError, NotNullError
-from fastkit.repository._batches import Batch
+from fastkit.repository._batch import Batch
 from fastkit.repository._comparable import held_by
 
 

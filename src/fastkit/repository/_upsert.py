@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.sql.visitors import iterate
 
 from fastkit.errors import DeclarationError
-from fastkit.repository._batches import Batch
+from fastkit.repository._batch import Batch
 from fastkit.repository._row_values import RowValues
 
 Name: TypeAlias = str | QueryableAttribute[Any]
