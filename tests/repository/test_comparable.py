@@ -94,6 +94,7 @@ class Thing(Kinds):
     span: Mapped[Any] = mapped_column(Interval)
     key: Mapped[Any] = mapped_column(Uuid)
     hue: Mapped[Any] = mapped_column(Enum(Hue))
+    grade: Mapped[Any] = mapped_column(Enum(Size))
     tint: Mapped[Any] = mapped_column(Enum(Hue, native_enum=False))
     place: Mapped[Any] = mapped_column(INET)
     own: Mapped[Any] = mapped_column(Own)
@@ -121,6 +122,7 @@ FITS = {
     "span": [dt.timedelta],
     "key": [uuid.UUID, str],
     "hue": [Hue, str, Literal["RED"]],
+    "grade": [Size],
     "place": [ipaddress.IPv4Address, str],
     "own": [str, dt.date],
     "either": [int, str],
