@@ -1,8 +1,8 @@
 """
 Many rows at once: `python bench/bulk.py`.
 
-Ten thousand rows on PostgreSQL through asyncpg, from one list of mappings to the confirmed COMMIT: objects and Core
-by hand, `bulk.insert` with and without COPY, the driver's own COPY; the same rows again as upserts; the same keys read.
+On PostgreSQL through asyncpg, from a list of mappings to the confirmed COMMIT: ten thousand rows inserted, inserted or
+changed, and read by their keys; a hundred thousand streamed. What each way stores and returns is compared first.
 """
 
 from __future__ import annotations
@@ -15,111 +15,86 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from bench.shop import DRIVERS, AsyncShop, Book, Store, store, values  # noqa: E402 - found through the line above
-from sqlalchemy import insert, select, text  # noqa: E402 - same
-from sqlalchemy.dialects import postgresql  # noqa: E402 - same
-from sqlalchemy.ext.asyncio import AsyncSession  # noqa: E402 - same
+from bench.bulk_ways import (  # noqa: E402 - found through the line above
+    BULK,
+    COPY,
+    GIVEN,
+    OBJECTS,
+    RAW,
+    READ,
+    ROWS,
+    STREAM,
+    UPSERT,
+    Group,
+    Way,
+    groups,
+    streams,
+)
+from bench.shop import DRIVERS, AsyncShop, Book, Store, store, values  # noqa: E402 - same
+from sqlalchemy import select, text  # noqa: E402 - same
 
 from fastkit.database import AsyncDatabase  # noqa: E402 - same
 
-ROWS = 10_000
-GIVEN = [{"id": number, **values(number)} for number in range(1, ROWS + 1)]
-KEYS = [each["id"] for each in GIVEN]
-Way = Callable[[], Awaitable[Any]]
-OBJECTS, CORE, BULK, COPY, RAW = "add_all by hand", "Core by hand", "bulk.insert", "bulk.insert, copy=True", "raw COPY"
+MANY = 100_000
+PLAIN: Any = attrgetter(*GIVEN[0])
 
 
-def _by_hand(database: AsyncDatabase) -> Callable[[], AsyncSession]:
-    return lambda: AsyncSession(database.engine, expire_on_commit=False)
+async def _compare(found: Store, ways_of: list[Group]) -> None:
+    """Run each way once, and see that all of a group store and return the same."""
+    for group in ways_of:
+        seen = {}
+        for name, way in group.ways.items():
+            _send(found, group.before or "UPDATE book SET stock = 0 WHERE id % 2 = 0")
+            seen[name] = (sorted(map(_plain, await way() or ())), _content(found))
+        first = next(iter(group.ways))
+        for name, outcome in seen.items():
+            assert outcome == seen[first], f"{name} does something else than {first}"
+        assert len(seen[first][1]) == ROWS
 
 
-def _inserts(database: AsyncDatabase) -> dict[str, Way]:
-    session_of = _by_hand(database)
-
-    async def objects() -> None:
-        async with session_of() as session:
-            session.add_all([Book(**each) for each in GIVEN])
-            await session.commit()
-
-    async def core() -> None:
-        async with session_of() as session:
-            await session.execute(insert(Book.__table__), GIVEN)  # type: ignore[arg-type]
-            await session.commit()
-
-    async def bulk(*, copy: bool = False) -> None:
-        async with AsyncShop(database) as shop:
-            await shop.books.bulk.insert(GIVEN, copy=copy)
-            await shop.commit()
-
-    async def raw() -> None:
-        names = list(GIVEN[0])
-        async with database.engine.connect() as connection:
-            driver: Any = (await connection.get_raw_connection()).driver_connection
-            async with driver.transaction():
-                rows = map(itemgetter(*names), GIVEN)
-                await driver.copy_records_to_table("book", records=rows, columns=names)
-
-    return {OBJECTS: objects, CORE: core, BULK: bulk, COPY: lambda: bulk(copy=True), RAW: raw}
+def _plain(row: Any) -> Any:
+    return tuple(row[name] for name in GIVEN[0]) if isinstance(row, dict) else PLAIN(row)
 
 
-def _others(database: AsyncDatabase) -> dict[str, Way]:
-    session_of = _by_hand(database)
-
-    async def upsert_by_hand() -> None:
-        statement = postgresql.insert(Book.__table__)  # type: ignore[arg-type]
-        news = {name: statement.excluded[name] for name in GIVEN[0] if name != "id"}
-        async with session_of() as session:
-            await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=news), GIVEN)
-            await session.commit()
-
-    async def upsert() -> None:
-        async with AsyncShop(database) as shop:
-            await shop.books.bulk.upsert(GIVEN, match=Book.id)
-            await shop.commit()
-
-    async def read_by_hand() -> None:
-        async with session_of() as session:
-            (await session.scalars(select(Book).where(Book.id.in_(KEYS)))).all()
-
-    async def read() -> None:
-        async with AsyncShop(database) as shop:
-            await shop.books.get_many(KEYS)
-            await shop.rollback()
-
-    return {
-        "upsert, Core by hand": upsert_by_hand,
-        "bulk.upsert": upsert,
-        "IN by hand": read_by_hand,
-        "get_many": read,
-    }
+def _content(found: Store) -> list[Any]:
+    with found.observer.connect() as connection:
+        return list(connection.execute(select(Book.__table__).order_by(Book.id)))
 
 
-async def _measure(found: Store, seconds: float) -> dict[str, list[float]]:
-    database = AsyncDatabase(found.url)
-    inserts, others = _inserts(database), _others(database)
-    times: dict[str, list[float]] = {name: [] for name in (*inserts, *others)}
+async def _measure(found: Store, ways_of: list[Group], seconds: float) -> dict[str, list[float]]:
+    await _compare(found, ways_of)
+    times: dict[str, list[float]] = {name: [] for group in ways_of for name in group.ways}
     end = time.monotonic() + seconds
     while time.monotonic() < end or len(times[RAW]) < 3:  # noqa: PLR2004 - the first one is thrown away
-        for name, way in _shuffled(inserts):
-            _empty(found)
-            times[name].append(await _timed(way))
-            assert found.totals()[0] == ROWS, name
-        for name, way in _shuffled(others):
-            times[name].append(await _timed(way))
-    await database.close()
+        for group in ways_of:
+            for name, way in random.sample(list(group.ways.items()), len(group.ways)):
+                if group.before:
+                    _send(found, group.before)
+                times[name].append(await _timed(way))
     return {name: taken[1:] for name, taken in times.items()}
 
 
-def _shuffled(ways: dict[str, Way]) -> list[tuple[str, Way]]:
-    return random.sample(list(ways.items()), len(ways))
+async def _measure_streams(database: AsyncDatabase, found: Store) -> dict[str, list[float]]:
+    ways = streams(database)
+    _send(found, "TRUNCATE book")
+    async with AsyncShop(database) as shop:
+        rows = ({"id": number, **values(number)} for number in range(1, MANY + 1))
+        assert await shop.books.bulk.insert(rows, copy=True) == MANY
+        await shop.commit()
+    outcomes = [await way() for way in ways.values()]
+    assert outcomes == [(MANY, 5 * MANY)] * len(ways)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(5):
+        for name, way in random.sample(list(ways.items()), len(ways)):
+            times[name].append(await _timed(way))
+    return times
 
 
 async def _timed(way: Way) -> float:
@@ -129,9 +104,9 @@ async def _timed(way: Way) -> float:
     return time.perf_counter() - start
 
 
-def _empty(found: Store) -> None:
+def _send(found: Store, statement: str) -> None:
     with found.observer.begin() as connection:
-        connection.execute(text("TRUNCATE book"))
+        connection.execute(text(statement))
 
 
 def _ratio(times: dict[str, list[float]], name: str, base: str) -> tuple[float, str]:
@@ -140,25 +115,31 @@ def _ratio(times: dict[str, list[float]], name: str, base: str) -> tuple[float, 
 
 
 def _table(times: dict[str, list[float]]) -> str:
-    bases = {**dict.fromkeys((OBJECTS, CORE, BULK, COPY, RAW), OBJECTS), "bulk.upsert": "upsert, Core by hand"}
-    bases["get_many"] = "IN by hand"
-    lines = ["| 10,000 rows | median, ms | / by hand |", "| --- | ---: | ---: |"]
+    lines, base = ["| 10,000 rows | median, ms | / by hand |", "| --- | ---: | ---: |"], ""
     for name, taken in times.items():
-        ratio = _ratio(times, name, bases.get(name, name))[1]
-        lines.append(f"| {name} | {statistics.median(taken) * 1000:.1f} | {ratio} |")
+        base = name if name in {OBJECTS, UPSERT, READ, STREAM} else base
+        lines.append(f"| {name} | {statistics.median(taken) * 1000:.1f} | {_ratio(times, name, base)[1]} |")
     return "\n".join(lines)
+
+
+async def _run(found: Store, seconds: float) -> dict[str, list[float]]:
+    database = AsyncDatabase(found.url)
+    times = await _measure(found, groups(database), seconds)
+    times |= await _measure_streams(database, found)
+    await database.close()
+    return times
 
 
 def main() -> None:
     """Measure; exit with 1 if Core is not 4 times add_all, COPY not 10 times, or over 1.2 times the raw COPY."""
     parser = argparse.ArgumentParser(description="Many rows at once.")
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=45.0)
     asked = parser.parse_args()
     driver = next(each for each in DRIVERS if each.label == "asyncpg")
     with tempfile.TemporaryDirectory() as folder, store(driver, Path(folder)) as found:
         if found is None:
             sys.exit("PostgreSQL does not answer; nothing was measured.")
-        times = asyncio.run(_measure(found, asked.seconds))
+        times = asyncio.run(_run(found, asked.seconds))
     goals = [(BULK, OBJECTS, 1 / 4), (COPY, OBJECTS, 1 / 10), (COPY, RAW, 1.2)]
     reached = [(name, base, _ratio(times, name, base)[0], goal) for name, base, goal in goals]
     told = "\n".join(f"- {name} / {base}: {ratio:.3f}, goal {goal:.3f}" for name, base, ratio, goal in reached)

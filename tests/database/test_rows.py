@@ -408,6 +408,27 @@ def test_an_engine_that_remembers_nothing_takes_the_long_way(long_way: list[Any]
     engine.dispose()
 
 
+def test_what_a_dialect_does_around_a_statement_is_done(long_way: list[Any]) -> None:
+    """Before it is sent, and after it was answered, as on the long way."""
+    engine, done = create_engine("sqlite://"), list[str]()
+
+    class Context(engine.dialect.execution_ctx_cls):  # type: ignore[misc, name-defined]
+        def pre_exec(self) -> None:
+            done.append("before")
+
+        def post_exec(self) -> None:
+            done.append("after")
+            assert self.cursor.description is not None  # type: ignore[union-attr]
+
+    engine.dialect.execution_ctx_cls = Context
+    with engine.connect() as connection:
+        assert _rows.all_rows(connection, select(literal(1)), {}) == [(1,)]
+
+    assert done == ["before", "after"]
+    assert long_way == []
+    engine.dispose()
+
+
 @pytest.mark.parametrize(("mode", "begins"), [(SINGLE_READ, False), (SEVERAL_READS, True), (PLAIN, True), (None, True)])
 def test_only_a_read_that_is_complete_begins_no_transaction(mode: Any, begins: bool, long_way: list[Any]) -> None:
     """Of any other SQLAlchemy knows, and ends it."""

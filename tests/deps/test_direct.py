@@ -15,7 +15,7 @@ import pytest
 from conftest import World
 from deps.apps import Limited, answer, app_of, client_of, rows, started
 from deps.twin_apps import PAGES, BookOut, NewAuthor, app_with, tenant
-from fastapi import Body, Depends, FastAPI, Form, routing
+from fastapi import APIRouter, Body, Depends, FastAPI, Form, routing
 from fastapi.routing import APIRoute, iter_route_contexts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -146,6 +146,32 @@ async def test_reads_are_the_same(twins: tuple[FastAPI, FastAPI]) -> None:
     for headers in ({"x-tenant": "evil"}, {"x-tenant": "too long"}, {"x-tenant": "me"}):
         for path in ("/inner/books/1", "/inner/books/404", "/services/1", "/v1/outer/more/inner/books?tilte=a"):
             await agreed(twins, path, headers=headers)
+
+
+async def test_a_route_that_is_made_while_another_one_is_included_is_its_own(world: World) -> None:
+    """What FastAPI tells about an included route is about that one only."""
+    others: list[DirectRoute] = []
+
+    async def inner() -> str:
+        return "inner"
+
+    async def outer() -> str:
+        return "outer"
+
+    class Making(DirectRoute):
+        def get_route_handler(self) -> Any:
+            if routing._effective_route_context_var.get() is not None and not others:
+                others.append(DirectRoute("/inner", inner))
+            return super().get_route_handler()
+
+    app, router = FastAPI(), APIRouter(route_class=Making)
+    router.get("/outer")(outer)
+    app.include_router(router)
+    assert [each.path for each in iter_route_contexts(app.routes)]
+    app.router.routes.extend(others)
+
+    assert (await answer(app, "/outer")).json() == "outer"
+    assert (await answer(app, "/inner")).json() == "inner"
 
 
 async def test_whatever_needs_no_unit_is_the_same(twins: tuple[FastAPI, FastAPI]) -> None:

@@ -307,6 +307,33 @@ async def test_a_window_without_keys_stops_the_start(stocked: World) -> None:
 
 
 @ON_SQLITE
+async def test_what_is_returned_is_what_is_read(stocked: World) -> None:
+    """A page of a query that reads a cursor, or a window of one that reads a page, stops the start."""
+    app = app_of(stocked)
+
+    async def feed(query: Annotated[BookQuery, listed(BookQuery)]) -> Window[BookOut]: ...
+    async def books(query: Annotated[BookQuery, windowed(BookQuery)]) -> Page[BookOut]: ...
+    async def some(query: Annotated[BookQuery, windowed(BookQuery)]) -> Slice[BookOut]: ...
+    async def right(query: Annotated[BookQuery, windowed(BookQuery)]) -> Window[BookOut]: ...
+    async def others(query: Annotated[BookQuery, listed(BookQuery)]) -> list[BookOut]: ...
+    async def both(
+        query: Annotated[BookQuery, listed(BookQuery)], other: Annotated[BookQuery, windowed(BookQuery)]
+    ) -> Page[BookOut]: ...
+
+    for work in (feed, books, some, right, others, both):
+        app.get(f"/{work.__name__}")(coloured(stocked, work))
+    with pytest.raises(DeclarationError) as caught:
+        check_routes(app)
+    _, *told = str(caught.value).splitlines()
+    assert len(told) == 3
+    assert told[0].endswith(
+        "it returns a Window and takes listed(BookQuery), which reads no cursor: take windowed(BookQuery)."
+    )
+    assert told[1].endswith("a Page and takes windowed(BookQuery), which reads no page: take listed(BookQuery).")
+    assert told[2].endswith("a Slice and takes windowed(BookQuery), which reads no page: take listed(BookQuery).")
+
+
+@ON_SQLITE
 async def test_the_verb_is_that_of_the_dependency(stocked: World, caplog: pytest.LogCaptureFixture) -> None:
     """Told by the first request, not by the second page; the log says what to take."""
     app = app_of(stocked)

@@ -38,7 +38,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from bookshop.models import Author, Base, Book
+from fastkit.database._copy import _row_of
 from fastkit.errors import (
+    CheckError,
     DeclarationError,
     FastkitError,
     ForeignKeyError,
@@ -64,6 +66,82 @@ def copy(request: pytest.FixtureRequest, world: World) -> bool:
     if request.param == "copy" and world.server != "PostgreSQL":
         pytest.skip("COPY is PostgreSQL's")
     return bool(request.param == "copy")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "missing": ({"year": None}, "'year'"),
+    "a text for a number": ({"stock": "many"}, "'stock'"),
+    "a list for a text": ({"title": ["x"]}, "'title'"),
+    "too large": ({"stock": 2**70}, "'stock'"),
+    "too long": ({"language": "english"}, "'language'"),
+    "too many digits": ({"price": Decimal(10**9)}, "'price'"),
+}
+
+
+@pytest.mark.parametrize("upserts", [False, True])
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_refused_row_is_named(stocked: World, case: str, upserts: bool) -> None:
+    """With its column, and without its value; rows of other columns before it are counted."""
+    wrong, column = REFUSED[case]
+    if stocked.server == "SQLite" and case in {"too long", "too many digits", "a text for a number"}:
+        pytest.skip("SQLite stores it")
+    if case == "a list for a text" and stocked.server != "SQLite" and "asyncpg" not in stocked.driver.id:
+        pytest.skip("the driver makes a text of it")
+    rows = [BookIn(sku="m", title="m"), *(row(n) for n in (1, 2)), row(3, **wrong), row(4)]
+    with pytest.raises((InvalidValueError, NotNullError), match=rf" It is row 4, column {column}\.$") as caught:
+        async with stocked.shop() as shop:
+            if upserts:
+                await shop.books.bulk.upsert(rows, match="sku")
+            else:
+                await shop.books.bulk.insert(rows)
+
+    assert "many" not in str(caught.value)
+    assert "english" not in str(caught.value)
+
+
+async def test_a_refused_row_that_nothing_tells(stocked: World) -> None:
+    """The rows that it is one of; if there is only one, its number."""
+    for rows, told in (
+        ([row(n) for n in (1, 2, 1)], "It is one of the rows 1 to 3."),
+        ([row(1, stock=-1)], "It is row 1."),
+    ):
+        with pytest.raises((UniqueError, CheckError)) as caught:
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert(rows)
+        assert str(caught.value).endswith(told)
+
+
+@ON_SQLITE
+async def test_a_row_that_a_type_refuses_is_named(kinds: World) -> None:
+    """By the conversion of its column."""
+    with pytest.raises(InvalidValueError, match=r"It is row 2, column 'made_at'\."):
+        async with kinds.shop() as shop:
+            await of(shop, Thing).bulk.insert([{"label": "a"}, {"label": "b", "made_at": NOON.replace(tzinfo=None)}])
+
+
+class AnswerError(Exception):
+    """What a server may answer."""
+
+    def __init__(self, context: str | None, sqlstate: str | None = "23503") -> None:
+        self.context = context
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "taken", "row"),
+    [
+        (AnswerError("COPY book, line 3, column stock: x"), 9, 2),
+        (AnswerError("COPY book, ligne 12"), 9, 11),
+        (AnswerError("SQL function x during startup"), 9, None),
+        (AnswerError(None), 9, None),  # a foreign key is looked at when all rows are there
+        (AnswerError(None, sqlstate=None), 9, 8),  # the driver, which was at this one
+        (AnswerError(None, sqlstate=None), 0, None),
+        (asyncio.CancelledError(), 9, None),
+    ],
+)
+def test_which_row_a_copy_failed_at(error: BaseException, taken: int, row: int | None) -> None:
+    """That which the server names, or else the last one that the driver took; none if the server names none."""
+    assert _row_of(error, taken) == row
 
 
 async def stored(world: World) -> int:

@@ -5,22 +5,46 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from conftest import World
+from pydantic import BaseModel
 from repository.bulk_models import Checked, Heard, Hue, Pet, Seat, Stock, Tag, Tally, Thing, Truck, kinds, of, row
-from repository.scenes import ON_SQLITE, recorded, rival
+from repository.scenes import ON_SQLITE, recorded, rival, rival_engine
 from servers import DRIVERS
-from sqlalchemy import insert
+from sqlalchemy import Engine, MetaData, event, insert, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from bookshop.models import Book
 from fastkit.database import Retry
 from fastkit.errors import DeclarationError, OutsideBlockError, TransactionDoomedError, UniqueError
+from fastkit.repository import Repository
 
 pytestmark = pytest.mark.anyio
 __all__ = ["kinds"]
+
+
+class Line(BaseModel):
+    """What a writer of the race is given back."""
+
+    sku: str
+    stock: int
+    year: int
+
+
+def counted(shop: Any, rows: list[dict[str, Any]]) -> Any:
+    """Upsert, and return how many."""
+    return shop.books.bulk.upsert(rows, match="sku")
+
+
+def returned(shop: Any, rows: list[dict[str, Any]]) -> Any:
+    """Upsert, and return the rows."""
+    return shop.books.into(Line).upsert(rows, match="sku")
+
 
 ON_SERVERS = pytest.mark.parametrize(
     "driver", [each for each in DRIVERS if each.server != "SQLite"], indirect=True, ids=lambda driver: driver.id
@@ -233,6 +257,7 @@ class TestRefused:
             ({"match": "skuu"}, r"match=...\): Book has no attribute 'skuu'; did you mean 'sku'"),
             ({"match": Stock.label}, r"Stock\.label is not an attribute of Book"),
             ({"match": "sku", "set": "stok"}, r"set=...\): Book has no attribute 'stok'"),
+            ({"match": "sku", "set": ["stock", "id"]}, r"id tells which row it is"),
             ({"match": "sku", "set": ["sku"]}, r"sku tells which row it is"),
             ({"match": "sku", "set": ["id"]}, r"id tells which row it is"),
             ({"match": "id"}, r"row 1: 'id' is in match=, and not given"),
@@ -247,6 +272,34 @@ class TestRefused:
             await shop.commit()
 
         assert sent == []
+
+    @ON_SQLITE
+    async def test_what_no_row_gives(self, kinds: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It could never change; one row of many that gives it is enough."""
+        monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
+        key, change = ["place", "part"], ["code", "pieces"]
+        rows = [{"place": n, "part": "a", "code": f"c{n}"} for n in range(4)]
+        async with kinds.shop() as shop:
+            stock = of(shop, Stock)
+            for number, statements in ((1, 0), (2, 1), (3, 1)):
+                with recorded(kinds) as sent:
+                    with pytest.raises(DeclarationError, match=r"bulk.upsert\(\), set=: no row gives 'pieces', so it"):
+                        async with shop.savepoint():
+                            await stock.bulk.upsert(rows[:number], match=key, set=change)
+                assert len(sent) == statements
+            for given in ([*rows, {"place": 9, "part": "a", "pieces": 9}], []):
+                assert await stock.bulk.upsert(given, match=key, set=["pieces"]) == len(given)
+            await shop.rollback()
+
+    @ON_SQLITE
+    async def test_what_is_given_as_none(self, kinds: World) -> None:
+        """It stands for the default, and is given."""
+        async with kinds.shop() as shop:
+            await of(shop, Stock).bulk.upsert(
+                [{"place": 1, "part": "a", "pieces": None}], match=["place", "part"], set="pieces"
+            )
+            assert (await of(shop, Stock).one()).pieces == 0
+            await shop.rollback()
 
     @ON_SQLITE
     async def test_what_is_not_always_unique(self, stocked: World) -> None:
@@ -310,8 +363,9 @@ class TestRefused:
 
 
 @ON_SERVERS
-async def test_a_race_of_twenty(stocked: World) -> None:
-    """Each key is stored once, and each row is whole: that of one writer."""
+@pytest.mark.parametrize("verb", [counted, returned], ids=["numbers", "rows"])
+async def test_a_race_of_twenty(stocked: World, verb: Callable[..., Any]) -> None:
+    """Each key is stored once, and each row is whole: that of one writer, who is given it back."""
     retry = Retry(attempts=60)
     keys = list(range(30))
 
@@ -319,34 +373,124 @@ async def test_a_race_of_twenty(stocked: World) -> None:
         shuffled = random.Random(writer).sample(keys, len(keys))
         return [row(key, stock=writer, year=1000 + writer) for key in shuffled]
 
+    found: dict[int, Any] = {}
     if stocked.driver.is_async:
-
-        async def write(writer: int) -> None:
-            await stocked.naked.run(
-                stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
-            )
-
         limit = asyncio.Semaphore(4)  # as many as the pool has connections
 
         async def in_turn(writer: int) -> None:
             async with limit:
-                await write(writer)
+                found[writer] = await stocked.naked.run(
+                    stocked.unit, lambda shop: verb(shop, rows(writer)), retry=retry
+                )
 
         await asyncio.gather(*map(in_turn, range(20)))
     else:
-        together(
-            [
-                lambda writer=writer: stocked.naked.run(
-                    stocked.unit, lambda shop: shop.books.bulk.upsert(rows(writer), match="sku"), retry=retry
-                )
-                for writer in range(20)
-            ]
-        )
-    async with stocked.shop() as shop:
-        found = await shop.books.all(Book.sku.like("s_") | Book.sku.like("s__"))
 
-    assert sorted(each.sku for each in found) == sorted(f"s{key}" for key in keys)
-    assert all(each.year == 1000 + each.stock for each in found)
+        def write(writer: int) -> None:
+            found[writer] = stocked.naked.run(stocked.unit, lambda shop: verb(shop, rows(writer)), retry=retry)
+
+        together([partial(write, writer) for writer in range(20)])
+    async with stocked.shop() as shop:
+        left = await shop.books.all(Book.sku.like("s_") | Book.sku.like("s__"))
+
+    assert sorted(each.sku for each in left) == sorted(f"s{key}" for key in keys)
+    assert all(each.year == 1000 + each.stock for each in left)
+    for writer, given in found.items():
+        expected = [(each["sku"], writer, 1000 + writer) for each in rows(writer)]
+        assert given == len(keys) or [(each.sku, each.stock, each.year) for each in given] == expected
+
+
+class Rare(DeclarativeBase):
+    """The base of what one test stores."""
+
+    metadata = MetaData()
+
+
+class Coin(Rare):
+    """What two keys tell, and an index between them that takes its time."""
+
+    __tablename__ = "blk_coin"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    pieces: Mapped[int]
+
+
+SLOWLY = (
+    "DROP TABLE IF EXISTS blk_coin",
+    "CREATE OR REPLACE FUNCTION blk_slowly(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS "  # noqa: ISC004 - one text
+    "$$BEGIN IF n >= 70 THEN PERFORM pg_sleep(0.4); END IF; RETURN n; END$$",
+    "CREATE TABLE blk_coin (id serial PRIMARY KEY, name text, code text, pieces int)",
+    "CREATE INDEX blk_slow ON blk_coin (blk_slowly(pieces))",
+    "CREATE UNIQUE INDEX blk_name ON blk_coin (name)",
+    "CREATE UNIQUE INDEX blk_code ON blk_coin (code)",
+)
+
+
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server == "PostgreSQL"], indirect=True, ids=lambda d: d.id)
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_rival_by_another_unique_key(world: World, guarded: bool) -> None:
+    """PostgreSQL waits for it by the key of the upsert only; between its look and its write, it comes by the other."""
+    engine = rival_engine(world)
+    send(engine, *SLOWLY)
+
+    def interfere() -> None:
+        time.sleep(0.2)
+        send(engine, "INSERT INTO blk_coin (name, code, pieces) VALUES ('a', 'a', 1)")
+
+    given = [{"name": "b", "code": "b", "pieces": 5}, {"name": "a", "code": "a", "pieces": 77}]
+    thread = threading.Thread(target=interfere)
+    thread.start()
+    try:
+        if guarded:
+            async with world.shop() as shop:
+                await of(shop, Coin).bulk.upsert(given, match="code")
+                await shop.commit()
+        else:
+            with Session(engine) as session:
+                Repository(session, Coin).bulk.upsert(given, match="code")
+                session.commit()
+        with Session(engine) as session:
+            found = {each.code: each.pieces for each in Repository(session, Coin).all()}
+    finally:
+        thread.join()
+        send(engine, "DROP TABLE blk_coin", "DROP FUNCTION blk_slowly")
+        engine.dispose()
+
+    assert found == {"a": 77, "b": 5}
+
+
+@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.server != "MariaDB"], indirect=True, ids=lambda d: d.id)
+async def test_a_savepoint_only_where_a_rival_may_come(kinds: World) -> None:
+    """Where rows give all of another unique key, on PostgreSQL."""
+    begun: list[Any] = []
+    event.listen(kinds.sync_engine, "savepoint", lambda *ignored: begun.append(ignored))
+    seen = []
+    async with kinds.shop() as shop:
+        for more in ({}, {"code": "c"}, {"code": "c", "shelf": 1}, {"label": "x"}):
+            await of(shop, Stock).bulk.upsert([{"place": 1, "part": "a", **more}], match=["place", "part"])
+            seen.append(len(begun))
+        await of(shop, Stock).bulk.upsert([{"place": 2, "part": "a", "label": "x2"}], match="label")
+        await shop.rollback()
+
+    assert [*seen, len(begun)] == ([0, 0, 1, 2, 3] if kinds.server == "PostgreSQL" else [0] * 5)
+
+
+async def test_another_row_by_another_key_is_no_race(stocked: World) -> None:
+    """The same error twice is told, and the block is over although a savepoint was around the statement."""
+    with pytest.raises(TransactionDoomedError):
+        async with stocked.shop() as shop:
+            with pytest.raises(UniqueError):
+                await shop.books.bulk.upsert([row(9, title="Emma")], match="sku")
+            await shop.commit()
+
+
+def send(engine: Engine, *statements: str) -> None:
+    """Send these statements, and commit."""
+    with engine.begin() as connection:
+        for each in statements:
+            connection.execute(text(each))
 
 
 def together(works: list[Callable[[], object]]) -> None:

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Response
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -32,9 +33,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError
+from repository.reader_models import Node
 from repository.scenes import INSIDE, ON_SQLITE, OUTSIDE, recorded, scene
-from sqlalchemy import JSON, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column
+from sqlalchemy import JSON, ForeignKey, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, composite, mapped_column, relationship
 from typing_extensions import TypeAliasType
 
 from bookshop.models import Author, Book
@@ -291,6 +293,83 @@ def test_what_is_no_single_column_is_left_to_pydantic(extra: bool, name: str, ki
     encoding = encoding_of(create_model("Out", __base__=Schema, **{name: (kind, ...)}), Compound)
     assert encoding.plan is None
     assert encoding.way == f"response models, because Out.{name} is {told}"
+
+
+class Head(Base):
+    """A row that one other row refers to, or none."""
+
+    __tablename__ = "json_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tail: Mapped[Tail] = relationship(uselist=False)
+
+
+class Tail(Base):
+    """The one that refers to it."""
+
+    __tablename__ = "json_tail"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    head_id: Mapped[int] = mapped_column(ForeignKey("json_head.id"))
+
+
+class TailOut(Schema):
+    """The other row."""
+
+    id: int
+
+
+class HeadOut(Schema):
+    """A row with another one, which may be missing although this does not say so."""
+
+    tail: TailOut
+
+
+class LooseHead(Schema):
+    """The same, which says so."""
+
+    tail: TailOut | None
+
+
+class Up(Schema):
+    """A row of a tree, whose last level has no parent although this wants one."""
+
+    id: int
+    parent: Annotated[Up, From("parent", depth=1)]
+
+
+@pytest.mark.parametrize(("schema", "model", "name"), [(HeadOut, Head, "tail"), (Up, Node, "parent")])
+def test_what_may_be_missing_and_must_not_is_left_to_pydantic(extra: bool, schema: Any, model: Any, name: str) -> None:
+    """It tells of the row; JSON would show a null."""
+    encoding = encoding_of(schema, model)
+    assert encoding.way == f"response models, because {schema.__name__}.{name} may be missing"
+    assert encoding.plan is None
+    assert encoding_of(LooseHead, Head).plan is not None
+
+
+class Loud(Schema):
+    """Looked at again wherever it is used, as FastAPI does before it answers."""
+
+    model_config = ConfigDict(revalidate_instances="always")
+
+    title: Annotated[str, AfterValidator(lambda title: f"{title}!")]
+
+
+@ON_SQLITE
+async def test_models_are_looked_at_again_before_they_are_written(stocked: World, extra: bool) -> None:
+    """As by a stock route, whatever is returned."""
+    async with stocked.serving() as shop:
+        reader = shop.books.order_by(Book.id).into(Loud)
+        for kind, verb, arguments in (
+            (Loud, "get_one", (1,)),
+            (list[Loud], "all", ()),
+            (Page[Loud], "page", (PageQuery(),)),
+        ):
+            adapter: Any = TypeAdapter(kind)
+            found = await getattr(reader, verb)(*arguments)
+            expected = adapter.dump_json(adapter.validate_python(found), by_alias=True)
+            assert await getattr(reader.json(), verb)(*arguments) == expected
+            assert b'"Emma!!' in expected
 
 
 class Nested(Schema):

@@ -355,6 +355,9 @@ class TestSpeed:
             lines = Repository(session, OrderLine).into(LineOut).explain()
 
         assert told.startswith("Book into BookOut takes 1 statement(s):\nSELECT book.id, book.title")
+        assert "\nThis is what page(), slice(), window() and stream() send for that query" in told
+        assert "\nThe ORDER BY is that of first(), page(), slice(), window() and stream(); all() sends none" in by_key
+        assert "\nThe ORDER BY is that of all(), first()" in by_expression
         assert "stock >" in told
         told, by_key, by_expression = (each.splitlines()[-2] for each in (told, by_key, by_expression))
         assert told.endswith('Index("ix_book_price_desc_year_id", Book.price.desc(), Book.year, Book.id).')

@@ -13,6 +13,7 @@ from repository.scenes import ON_SQLITE
 
 from bookshop.models import Author, Book
 from fastkit.errors import DeclarationError, InvalidValueError
+from fastkit.pages import PageQuery, WindowQuery
 from fastkit.repository import Contains, ListQuery, Search, StartsWith
 from fastkit.repository._list_filters import check_paths
 from fastkit.schemas import From
@@ -46,6 +47,43 @@ async def test_attributes_are_no_names_of_values(stocked: World) -> None:
                 await call()
         with pytest.raises(DeclarationError, match="by name"):
             await shop.books.into(Priced).insert(wrong)
+
+
+@ON_SQLITE
+async def test_pages_and_windows_are_asked_for_by_queries(stocked: World) -> None:
+    """Each by its own, of repositories, readers and JSON."""
+    wrong: Any
+    async with stocked.serving() as shop:
+        for reader in (shop.books, shop.books.into(Priced), shop.books.into(Priced).json()):
+            for wrong in (1, None, {"page": 1}):
+                with pytest.raises(
+                    DeclarationError, match=rf"page\(\) takes PageQuery\(.* not {type(wrong).__name__}\."
+                ):
+                    await reader.page(wrong)
+                with pytest.raises(
+                    DeclarationError, match=rf"slice\(\) takes PageQuery\(.* not {type(wrong).__name__}\."
+                ):
+                    await reader.slice(wrong)
+                with pytest.raises(
+                    DeclarationError, match=rf"window\(\) takes WindowQuery.* not {type(wrong).__name__};"
+                ):
+                    await reader.window(wrong)
+            for verb in (reader.page, reader.slice):
+                with pytest.raises(DeclarationError, match=r"not WindowQuery; windows are read by window\(\)\."):
+                    await verb(WindowQuery())
+            with pytest.raises(DeclarationError, match=r"not PageQuery; numbered pages are page\(\) and slice\(\)\."):
+                await reader.window(PageQuery())
+
+
+@ON_SQLITE
+async def test_rows_are_read_into_pydantic_models(stocked: World) -> None:
+    """Not into what only looks like one."""
+    async with stocked.serving() as shop:
+        for wrong in (dict, list[Priced], Priced(price=Decimal(1)), [], Book):
+            with pytest.raises(
+                DeclarationError, match=r"into\(\) takes a Pydantic model, whose fields say what is read"
+            ):
+                shop.books.into(wrong)
 
 
 class Priced(BaseModel):

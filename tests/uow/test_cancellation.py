@@ -49,7 +49,14 @@ async def nested(shop: AsyncShop) -> None:
         await shop.books.count()
 
 
-ONCE = [(body, 1) for body in (commit, begin, read_only, forgotten, outside, page_outside, nested)]
+async def upsert(shop: AsyncShop) -> None:
+    row = {"sku": "s", "title": "t", "author_id": 1, "year": 1, "language": "en", "price": 1, "stock": 1}
+    async with shop:
+        await shop.books.bulk.upsert([row], match="sku")  # on PostgreSQL within a savepoint
+        await shop.rollback()
+
+
+ONCE = [(body, 1) for body in (commit, begin, read_only, forgotten, outside, page_outside, nested, upsert)]
 TWICE = [(commit, 2), (forgotten, 2), (page_outside, 2)]
 
 

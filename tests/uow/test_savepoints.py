@@ -697,7 +697,9 @@ async def test_c2_work_rolled_back_with_a_savepoint_does_not_count(stocked: Worl
 
 async def test_c2_work_of_a_released_savepoint_counts(stocked: World) -> None:
     """What was kept is lost without commit(), and counted once."""
-    with pytest.raises(UncommittedChangesError, match=r"1 x added Author, 1 x UPDATE book, 1 x hook\.") as caught:
+    with pytest.raises(
+        UncommittedChangesError, match=r"1 x added Author, 1 x statement UPDATE book, 1 x hook\."
+    ) as caught:
         async with stocked.shop() as shop:
             async with shop.savepoint():
                 ovid = shop.authors.add(Author(name="Ovid"))

@@ -128,9 +128,9 @@ LOSSES = {
     lose_flushed: "1 x added Author",
     lose_changed: "1 x Book",
     lose_deleted: "1 x Book",
-    lose_core_insert: "1 x INSERT author",
-    lose_orm_update: "1 x UPDATE book",
-    lose_orm_delete: "1 x DELETE book",
+    lose_core_insert: "1 x statement INSERT author",
+    lose_orm_update: "1 x statement UPDATE book",
+    lose_orm_delete: "1 x statement DELETE book",
     lose_text: "1 x textual statement",
     lose_textual_select: "1 x textual statement",
 }

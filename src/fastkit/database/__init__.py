@@ -1,7 +1,7 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
 from fastkit.database._access import fetched, inserted, locking, reading, scoping_of
-from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, show_written
+from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, sent_past_rivals, show_written
 from fastkit.database._copy import CopyFault, copy_rows
 from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
@@ -50,6 +50,7 @@ __all__ = [
     "reading",
     "scoping_of",
     "sent",
+    "sent_past_rivals",
     "show_written",
     "signer_of",
 ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstanceState, Mapper, Session, class_mapper, undefer
 from sqlalchemy.orm.attributes import instance_state
 
 from fastkit.database._refresh import read_afresh
 from fastkit.database.session import GuardedSession
+from fastkit.errors import UniqueError
 
 T = TypeVar("T")
 
@@ -48,6 +50,43 @@ def sent(session: Session, model: type[Any], what: str, work: Callable[[Connecti
         return session.write_on_connection(what, work)
     bind: Any = {"mapper": model}
     return work(session.connection(bind_arguments=bind))
+
+
+def sent_past_rivals(session: Session, work: Callable[[], T]) -> T:
+    """
+    Write by *work*, and again after each row that somebody else has inserted at the same moment.
+
+    ON CONFLICT of PostgreSQL waits for a rival by the key that it names. One that inserts the same row is an error all
+    the same if it is met by another unique key first; a moment later the row is there. The same error twice is no race.
+    """
+    told = set[str]()
+    while True:
+        try:
+            with _savepoint(session):
+                return work()
+        except BaseException as error:
+            said = str(error.__cause__ or error)
+            if said in told or not isinstance(error, UniqueError | IntegrityError):
+                if isinstance(session, GuardedSession) and session.open_transaction is not None:
+                    session.open_transaction.doom(error)
+                raise
+            told.add(said)
+
+
+@contextmanager
+def _savepoint(session: Session) -> Generator[None]:
+    if not isinstance(session, GuardedSession):
+        with session.begin_nested():
+            yield
+        return
+    savepoint = session.open_savepoint()
+    try:
+        yield
+        session.release_savepoint(savepoint)
+    except Exception:  # who is cancelled loses the whole transaction
+        with suppress(Exception):  # it has doomed the block then, and the first error is the one to be told
+            session.rollback_to(savepoint, len(session.events))
+        raise
 
 
 def show_written(session: Session, model: type[Any]) -> None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Table
+
+T = TypeVar("T")
 
 _LINE = re.compile(r"^COPY .*?, \D*?(\d+)(?:, |:|$)", re.DOTALL)  # its words are those of the server's language
 
@@ -26,15 +28,31 @@ class CopyFault:
 
 
 def copy_rows(
-    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]], fault: CopyFault
+    connection: Connection,
+    table: Table,
+    names: Sequence[str],
+    rows: Sequence[T],
+    *,
+    make: Callable[[T], Sequence[Any]] | None = None,
+    fault: CopyFault,
 ) -> None:
-    """Send rows, whose values are as the driver takes them; what goes wrong is raised as for any statement."""
+    """
+    Send rows; what goes wrong is raised as for any statement.
+
+    Args:
+        connection: The connection, within a transaction.
+        table: Where to.
+        names: The columns.
+        rows: What the rows are made of, one by one.
+        make: Makes the values of one, as the driver takes them; None if that is what the rows are already.
+        fault: Takes note of the row that could not be sent.
+    """
     schema = connection.schema_for_object(table)
     where = ".".join(map(_quoted, filter(None, (schema, table.name))))
     statement = f"COPY {where} ({', '.join(map(_quoted, names))}) FROM STDIN"
     left = iter(rows)
     try:
-        _send(connection, statement, (schema, table.name, names), left)
+        _send(connection, statement, (schema, table.name, names), left if make is None else map(make, left))
     except BaseException as error:  # noqa: BLE001 - SQLAlchemy raises it again
         fault.row = _row_of(error, len(rows) - length_hint(left))
         _raise(connection, statement, error)

@@ -110,7 +110,7 @@ class OpenTransaction:
     def writes(self) -> dict[str, int]:
         """Return what was sent to the database, by kind."""
         return {
-            kind if isinstance(kind, str) else f"{kind[0]} {kind[1].__name__}": count
+            _statement(kind) if isinstance(kind, str) else f"{kind[0]} {kind[1].__name__}": count
             for kind, count in self._counts.items()
         }
 
@@ -169,6 +169,11 @@ class OpenTransaction:
         """
         if self.cause_of_doom is not None:
             raise doomed_by(self.cause_of_doom, "savepoint" if self.in_savepoint else "block") from self.cause_of_doom
+
+
+def _statement(kind: str) -> str:
+    """Return what is counted: statements, not the rows of each."""
+    return kind if kind.endswith("statement") else f"statement {kind}"
 
 
 def doomed_by(cause: BaseException, part: str) -> TransactionDoomedError:

@@ -197,7 +197,7 @@ class _Plan:
         self._response_class = route.response_class.value
         options = ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
         self._options = {name: getattr(route, f"response_model_{name}") for name in options}
-        self._page = _page_of(route.response_model) if self._options == _USUAL_OPTIONS else None
+        self._page = page_of(route.response_model) if self._options == _USUAL_OPTIONS else None
 
     # -- reading the request
 
@@ -293,7 +293,7 @@ class _Plan:
         return context
 
 
-def _page_of(response_model: Any) -> tuple[Any, Any] | None:
+def page_of(response_model: Any) -> tuple[Any, Any] | None:
     """Return the kind of page and the model of its items, if it is one of pages."""
     generic = getattr(response_model, "__pydantic_generic_metadata__", {"origin": None})
     return (generic["origin"], *generic["args"]) if generic["origin"] in {Page, Slice, Window} else None

@@ -15,8 +15,10 @@ from starlette.routing import Mount
 from fastkit.database import AsyncDatabase, Database
 from fastkit.deps._openapi import document
 from fastkit.deps._problems import register
+from fastkit.deps.direct import page_of
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
+from fastkit.pages import Window
 from fastkit.repository import ListQuery, check_reader
 from fastkit.repository._list_filters import check_paths
 from fastkit.responses.problems import TYPE_BASE
@@ -82,15 +84,16 @@ def check_routes(app: FastAPI) -> None:
     Raises:
         DeclarationError: Every fault, with its route and the remedy.
     """
-    faults = [fault for path, endpoint, dependant in _routes(app) for fault in _faults(app, path, endpoint, dependant)]
+    faults = [fault for path, model, *called in _routes(app) for fault in _faults(app, path, model, *called)]
     if faults:
         raise DeclarationError("\n".join(["These routes cannot work:", *(f"- {fault}" for fault in faults)]))
 
 
-def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Any]]:
+def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Any, Any]]:
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute | APIWebSocketRoute):
-            yield context.path_format or "", context.endpoint, context.dependant
+            model = getattr(context.original_route, "response_model", None)
+            yield context.path_format or "", model, context.endpoint, context.dependant
         elif isinstance(context.original_route, Mount):
             sub = context.original_route.app
             if isinstance(sub, FastAPI) and hasattr(sub.state, UNITS):
@@ -113,7 +116,7 @@ def _faults_of(check: Callable[..., None], *arguments: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[str]:
+def _faults(app: FastAPI, path: str, model: Any, endpoint: Any, dependant: Any) -> Iterator[str]:
     where = f"{path} ({getattr(endpoint, '__qualname__', endpoint)})"
     streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
     held = {getattr(each.call, "fastkit_holds", None) for each in dependant.dependencies} - {None} if streams else ()
@@ -124,6 +127,7 @@ def _faults(app: FastAPI, path: str, endpoint: Any, dependant: Any) -> Iterator[
         )
     yield from (f"{where}: {fault}" for fault in _colour_faults(endpoint, dependant) if not streams)
     yield from (f"{where}: {fault}" for fault in _bare_lists(dependant))
+    yield from (f"{where}: {fault}" for fault in _mistaken_lists(model, dependant))
     calls, installed = list(_asked(app, dependant)), getattr(app.state, UNITS, {})
     databases = [installed[unit] for call in calls if (unit := getattr(call, "fastkit_unit", None)) in installed]
     for call in calls:
@@ -148,6 +152,27 @@ def _bare_lists(dependant: Any) -> Iterator[str]:
             yield f"{field.name} is a list query: take Annotated[{kind.__name__}, listed({kind.__name__})]."
     for each in dependant.dependencies:
         yield from _bare_lists(each)
+
+
+def _mistaken_lists(model: Any, dependant: Any) -> Iterator[str]:
+    """Tell of the only list query of a route if it reads a page, and a window is returned, or the other way round."""
+    returned, asked = (
+        page_of(model),
+        [each.call for each in dependant.dependencies if hasattr(each.call, "fastkit_lists")],
+    )
+    if returned is None or len(asked) != 1:
+        return
+    is_window, (call,) = returned[0] is Window, asked
+    if call.fastkit_windows is not is_window:
+        name, right, wrong = (
+            call.fastkit_lists.__name__,
+            *(("windowed", "listed") if is_window else ("listed", "windowed")),
+        )
+        parameter = "cursor" if is_window else "page"
+        yield (
+            f"it returns a {returned[0].__name__} and takes {wrong}({name}), which reads no {parameter}: "
+            f"take {right}({name})."
+        )
 
 
 def _colour_faults(endpoint: Any, dependant: Any) -> Iterator[str]:

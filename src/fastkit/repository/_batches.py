@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
-from operator import itemgetter
 from types import GenericAlias
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,64 +15,27 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import JSON, ClauseElement, Column, inspect
 
 from fastkit.errors import DeclarationError, InvalidValueError
+from fastkit.repository._batch import Batch, Held, Values, getter
 from fastkit.repository._row_values import RowValues, fields_of
 
 CHUNK = 10_000
 """How many rows are held at once."""
 
 Rows: TypeAlias = Iterable[BaseModel | Mapping[str, Any]]
-Values: TypeAlias = list[tuple[Any, ...]]
-
-
-class Batch(NamedTuple):
-    """
-    Rows that name the same columns.
-
-    Attributes:
-        columns: The columns.
-        rows: The values of each row, in the order of the columns.
-        numbers: Which of the given rows they are, counted from 1.
-        made: Those of the columns that are not given: what each new row gets besides.
-    """
-
-    columns: tuple[Column[Any], ...]
-    rows: Values
-    numbers: Sequence[int]
-    made: frozenset[Column[Any]]
-
-    @property
-    def parameters(self) -> list[dict[str, Any]]:
-        """Return the rows as SQLAlchemy takes them."""
-        keys = [column.key for column in self.columns]
-        return [dict(zip(keys, row, strict=True)) for row in self.rows]
-
-    def values_of(self, column: Column[Any]) -> list[Any]:
-        """Return the values of one column."""
-        place = self.columns.index(column)
-        return [row[place] for row in self.rows]
-
-    def with_value(self, column: Column[Any], value: Any) -> Batch:
-        """Return the rows with the same value in one column."""
-        if column not in self.columns:
-            rows = [(*row, value) for row in self.rows]
-            return Batch((*self.columns, column), rows, self.numbers, self.made)
-        place = self.columns.index(column)
-        rows = [(*row[:place], value, *row[place + 1 :]) for row in self.rows]
-        return Batch(self.columns, rows, self.numbers, self.made)
-
-    def taken(self, places: Sequence[int]) -> Batch:
-        """Return some of the rows, in this order."""
-        rows, numbers = [self.rows[place] for place in places], [self.numbers[place] for place in places]
-        return Batch(self.columns, rows, numbers, self.made)
 
 
 class _Alike(NamedTuple):
-    """Rows of one kind that give the same names; the kind is a Pydantic model, or None for mappings."""
+    """
+    Rows of one kind that give the same names; the kind is a Pydantic model, or None for mappings.
+
+    Their values are of these types, if that was looked at already.
+    """
 
     kind: type[BaseModel] | None
     names: tuple[str, ...]
     rows: Values
     numbers: Sequence[int]
+    types: AbstractSet[type[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +47,13 @@ class Batches:
         values: What the values of a row may be.
         verb: How messages begin.
         schema: The Pydantic model that each row is validated by first, or None.
+        wanted: Columns that are to be named by one row at least.
     """
 
     values: RowValues
     verb: str
     schema: type[BaseModel] | None = None
+    wanted: tuple[Column[Any], ...] = ()
 
     def of(self, rows: Rows) -> Iterator[list[Batch]]:
         """
@@ -103,12 +68,26 @@ class Batches:
                 f"{self.verb} takes many rows, in a list or from a generator, not {type(rows).__name__}. "
                 "One row can be given in a list."
             )
-        left, first = iter(rows), 1
+        left, first, named = iter(rows), 1, set[Column[Any]]()
         while chunk := list(islice(left, CHUNK)):
             if self.schema is not None:
                 chunk = self._validated(chunk, first)
-            yield [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            batches = [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            named.update(*(batch.named for batch in batches))
+            if len(chunk) < CHUNK:  # the last one
+                self._refuse_unnamed(named)
+            yield batches
             first += len(chunk)
+        if first > 1:
+            self._refuse_unnamed(named)
+
+    def _refuse_unnamed(self, named: AbstractSet[Column[Any]]) -> None:
+        for column in self.wanted:
+            if column not in named:
+                name = self.values.mapper.get_property_by_column(column).key
+                raise DeclarationError(
+                    f"{self.verb}, set=: no row gives {name!r}, so it would never change: give it, or leave it out."
+                )
 
     def _validated(self, chunk: list[Any], first: int) -> list[Any]:
         schema: Any = self.schema
@@ -131,11 +110,11 @@ class Batches:
         columns = self._columns(alike)
         rows, absent = self._converted(alike, columns)
         if not absent:
-            yield self._completed(columns, rows, alike.numbers)
+            yield self._completed(columns, rows, alike.numbers)._replace(named=columns)
             return
         for gone, (kept, numbers) in _by_absence(rows, alike.numbers, absent).items():
             left = tuple(column for place, column in enumerate(columns) if place not in gone)
-            yield self._completed(left, kept, numbers)
+            yield self._completed(left, kept, numbers)._replace(named=columns)
 
     def _columns(self, alike: _Alike) -> tuple[Column[Any], ...]:
         where = f"{self.verb}, row {alike.numbers[0]}"
@@ -169,7 +148,7 @@ class Batches:
         """Return whether the rows are as they go in, as nearly always; each value is looked at once."""
         if alike.kind is not None or not {self.values.kind, self.values.version}.isdisjoint(columns):
             return False
-        kinds: set[Any] = set(map(type, chain.from_iterable(alike.rows)))
+        kinds: Any = _types(alike.rows) if alike.types is None else alike.types
         return type(None) not in kinds and not any(_is_sql(kind) or _is_model(kind) for kind in kinds)
 
     def _refuse_sql(self, alike: _Alike, place: int) -> None:
@@ -209,16 +188,13 @@ def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
     quick = _all_alike(chunk, first)
     if quick is not None:
         return [quick]
-    found: dict[Hashable, tuple[_Alike, list[int]]] = {}
+    found: dict[Any, tuple[list[Any], list[int]]] = {}
     for number, given in enumerate(chunk, first):
         kind, held, names = _held(verb, given, number)
-        if (kind, names) not in found:
-            numbers = list[int]()
-            found[kind, names] = _Alike(kind, names, [], numbers), numbers
-        alike, numbers = found[kind, names]
-        alike.rows.append(_getter(names)(held))
+        rows, numbers = found.setdefault((kind, names), ([], []))
+        rows.append(getter(names)(held))
         numbers.append(number)
-    return [alike for alike, _ in found.values()]
+    return [_Alike(kind, names, rows, numbers) for (kind, names), (rows, numbers) in found.items()]
 
 
 def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
@@ -227,17 +203,29 @@ def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
     kind = kinds.pop()
     if kinds or not (kind is dict or issubclass(kind, BaseModel)):
         return None
-    is_model = bool(kind is not dict)
-    names = fields_of(kind) if is_model else tuple(chunk[0])
-    held = list(map(vars, chunk)) if is_model else chunk
-    if not is_model and set(map(len, held)) != {len(names)}:
+    numbers = range(first, first + len(chunk))
+    if kind is not dict:
+        return _models_alike(kind, chunk, numbers)
+    names = tuple(chunk[0])
+    if set(map(len, chunk)) != {len(names)}:
         return None
+    held = Held(chunk, names)
     try:
-        rows = list(map(_getter(names), held))
+        return _Alike(None, names, held, numbers, _types(held))
     except KeyError:
         return None
-    model: Any = kind if is_model else None
-    return _Alike(model, names, rows, range(first, first + len(chunk)))
+
+
+def _models_alike(kind: Any, chunk: list[Any], numbers: Sequence[int]) -> _Alike | None:
+    names = fields_of(kind)
+    try:
+        return _Alike(kind, names, list(map(getter(names), map(vars, chunk))), numbers)
+    except KeyError:
+        return None
+
+
+def _types(rows: Iterable[tuple[Any, ...]]) -> AbstractSet[type[Any]]:
+    return set(map(type, chain.from_iterable(rows)))
 
 
 def _is_sql(kind: type[Any]) -> bool:
@@ -270,17 +258,11 @@ def _adapter(schema: Any) -> TypeAdapter[list[Any]]:
     return TypeAdapter(many)
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    if len(names) > 1:
-        return itemgetter(*names)
-    return lambda held: tuple(held[name] for name in names)
-
-
 def _by_absence(
     rows: Values, numbers: Sequence[int], absent: list[int]
-) -> dict[frozenset[int], tuple[Values, list[int]]]:
+) -> dict[frozenset[int], tuple[list[Any], list[int]]]:
     """Return the rows without the values that are None in these places, those together that lack the same ones."""
-    found: dict[frozenset[int], tuple[Values, list[int]]] = {}
+    found: dict[frozenset[int], tuple[list[Any], list[int]]] = {}
     for number, row in zip(numbers, rows, strict=True):
         gone = frozenset(place for place in absent if row[place] is None)
         kept, kept_numbers = found.setdefault(gone, ([], []))

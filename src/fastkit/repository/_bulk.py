@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,14 +13,17 @@ from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, up
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, class_mapper
 
-from fastkit.database import OWN, CopyFault, all_or_nothing, dialect_of, sent, show_written
+from fastkit.database import OWN, CopyFault, all_or_nothing, dialect_of, sent, sent_past_rivals, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
-from fastkit.repository._batches import Batch, Batches, Rows
+from fastkit.repository._batch import Batch
+from fastkit.repository._batches import Batches, Rows
 from fastkit.repository._copying import check_copy, copied
 from fastkit.repository._locks import RowLock
+from fastkit.repository._refused import told_row
 from fastkit.repository._row_values import RowValues, is_sql, row_values_of
 from fastkit.repository._scopes import deletion_of, refuse_hidden, refuse_moved, stamped_batch
 from fastkit.repository._selection import checked, selection_of
+from fastkit.repository._told import Told, as_stored
 from fastkit.repository._upsert import ANOTHER_KEY, Names, Upsert, next_version
 
 M = TypeVar("M")
@@ -62,7 +65,8 @@ class BulkWrites(Generic[M]):
 
     def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
         bind: Any = {"mapper": class_mapper(self.model)}
-        session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={OWN: True})
+        with told_row(batch, dialect_of(session, self.model)):
+            session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={OWN: True})
 
     def _copy(self, session: Session, batch: Batch) -> None:
         if not batch.columns:
@@ -86,32 +90,36 @@ class BulkWrites(Generic[M]):
     def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> int:
         """Insert rows, or change those that are there, and return how many were given."""
         upsert = self._upsert(session, match, change)
-        number = self._sent(
-            session, Batches(self._values, "bulk.upsert()"), rows, partial(self._upserted, session, upsert, {})
-        )
+        batches = Batches(self._values, "bulk.upsert()", wanted=upsert.may_change or ())
+        number = self._sent(session, batches, rows, partial(self._upserted, session, upsert, {}))
         show_written(session, self.model)
         return number
 
     def upsert_one(self, session: Session, row: BaseModel | Mapping[str, Any], match: Names, change: Names | None) -> M:
         """Insert a row, or change the one that is there, and return its object."""
-        upsert, found = self._upsert(session, match, change), list[Any]()
-
-        def send(batch: Batch) -> None:
-            found[:] = [(column, batch.values_of(column)[0]) for column in upsert.match if column in batch.columns]
-            if any(value is None for _, value in found):
-                raise DeclarationError("bulk.upsert_one(): None is equal to nothing, so it tells no row by match=.")
-            self._upserted(session, upsert, {}, batch)
-
-        self._sent(session, Batches(self._values, "bulk.upsert_one()"), [row], send)
+        told = self.upsert_told(session, [row], match, change, "bulk.upsert_one()")
+        where = [attribute == value for attribute, value in zip(told.attributes, told.given[0], strict=True)]
         model: Any = self.model
-        mapper = class_mapper(model)
-        where = [mapper.get_property_by_column(column).class_attribute == value for column, value in found]
         read: M = selection_of(model).for_update(RowLock()).one(session, *where)
         return read
 
+    def upsert_told(self, session: Session, rows: Rows, match: Names, change: Names | None, verb: str) -> Told:
+        """Insert rows, or change those that are there, hold them until the block ends, and return what tells them."""
+        upsert = replace(self._upsert(session, match, change), holds=True)
+        stored, given = dict[Any, int](), dict[int, Any]()
+
+        def send(batch: Batch) -> None:
+            _refuse_null(upsert, batch, verb)
+            self._upserted(session, upsert, stored, batch)
+            given.update(zip(batch.numbers, zip(*map(batch.values_of, upsert.match), strict=True), strict=True))
+
+        self._sent(session, Batches(self._values, verb, wanted=upsert.may_change or ()), rows, send)
+        attributes = tuple(_attribute(self._values, column) for column in upsert.match)
+        return Told(attributes, [given[number] for number in sorted(given)], sorted(stored, key=stored.__getitem__))
+
     def _upsert(self, session: Session, match: Names, change: Names | None) -> Upsert:
         listeners = ("before_insert", "after_insert", "before_update", "after_update")
-        self._values.refuse_unheard(*listeners, verb="bulk.upsert()", instead="use objects")
+        self._values.refuse_unheard(*listeners, verb="upsert()", instead="use objects")
         upsert = Upsert.of(self._values, match, change)
         refuse_hidden(session, self._values, upsert.match)
         return upsert
@@ -122,8 +130,12 @@ class BulkWrites(Generic[M]):
         bind: Any = {"mapper": class_mapper(self.model)}
         for each in before:
             session.execute(each, bind_arguments=bind, execution_options={OWN: True})
+        send = partial(self._execute, session, statement, ordered)
         try:
-            self._execute(session, statement, ordered)
+            if upsert.may_be_rivalled(batch, dialect_of(session, self.model)):
+                sent_past_rivals(session, send)
+            else:
+                send()
         except DBAPIError as error:
             if getattr(error.orig, "args", ())[:1] != (ANOTHER_KEY,):
                 raise
@@ -224,21 +236,25 @@ def _keys(upsert: Upsert, batch: Batch, seen: dict[Any, int], dialect: Any) -> S
     missing = [column for column in upsert.match if column not in batch.columns]
     if missing:
         name = _attribute(upsert.values, missing[0]).key
-        raise DeclarationError(f"bulk.upsert(), row {batch.numbers[0]}: {name!r} is in match=, and not given.")
-    found = list(zip(*(_stored(batch, column, dialect) for column in upsert.match), strict=True))
+        raise DeclarationError(f"upsert(), row {batch.numbers[0]}: {name!r} is in match=, and not given.")
+    found = list(zip(*(as_stored(each, batch.values_of(each), dialect) for each in upsert.match), strict=True))
     for key, number in zip(found, batch.numbers, strict=True):
         if None not in key and seen.setdefault(key, number) != number:
             raise DeclarationError(
-                f"bulk.upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
+                f"upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
             )
     return found
 
 
-def _stored(batch: Batch, column: Any, dialect: Any) -> list[Any]:
-    """Return the values of a column as they are stored, in which two that Python tells apart may be the same."""
-    convert = column.type.dialect_impl(dialect).bind_processor(dialect)
-    values = batch.values_of(column)
-    return values if convert is None else [convert(value) for value in values]
+def _refuse_null(upsert: Upsert, batch: Batch, verb: str) -> None:
+    for column in upsert.match:
+        values = batch.values_of(column) if column in batch.columns else ()
+        if None in values:
+            name = _attribute(upsert.values, column).key
+            raise DeclarationError(
+                f"{verb}, row {batch.numbers[values.index(None)]}: {name!r} is None. None is equal to nothing, so it "
+                "tells no row by match=: insert this row."
+            )
 
 
 def _in_order(batch: Batch, keys: Sequence[tuple[Any, ...]]) -> Batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection
@@ -11,7 +11,7 @@ from sqlalchemy.exc import StatementError
 
 from fastkit.database import CopyFault, copy_rows
 from fastkit.errors import DeclarationError
-from fastkit.repository._batches import Batch, Values
+from fastkit.repository._batch import Batch, Held, Values
 from fastkit.repository._row_values import RowValues
 
 
@@ -51,9 +51,12 @@ def check_copy(values: RowValues, batch: Batch, dialect: Dialect) -> None:
 def copied(connection: Connection, values: RowValues, batch: Batch, fault: CopyFault) -> None:
     """Send a batch by COPY."""
     columns, rows = _with_defaults(values, batch)
-    for place, column in enumerate(columns):
-        rows = _processed(rows, place, column, connection.dialect, fault)
-    copy_rows(connection, values.table, [column.name for column in columns], rows, fault)
+    rows = _processed(rows, columns, connection.dialect, fault)
+    names = [column.name for column in columns]
+    if isinstance(rows, Held):
+        copy_rows(connection, values.table, names, rows.mappings, make=rows.make, fault=fault)
+    else:
+        copy_rows(connection, values.table, names, rows, fault=fault)
 
 
 def _with_defaults(values: RowValues, batch: Batch) -> tuple[tuple[Column[Any], ...], Values]:
@@ -74,15 +77,22 @@ def _maker(column: Column[Any], keys: list[str]) -> Callable[[tuple[Any, ...]], 
     return lambda row: default.arg(_Context(dict(zip(keys, row, strict=True))))
 
 
-def _processed(rows: Values, place: int, column: Column[Any], dialect: Dialect, fault: CopyFault) -> Values:
-    """Return the rows with the values of one column as the driver takes them."""
-    convert = column.type.dialect_impl(dialect).bind_processor(dialect)
-    if convert is None:
+def _processed(rows: Values, columns: Sequence[Column[Any]], dialect: Dialect, fault: CopyFault) -> Values:
+    """Return the rows with each value as the driver takes it."""
+    found = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns]
+    if not any(found):
         return rows
-    done: Values = []
+    by_place: list[Any] = list(zip(*rows, strict=True))
+    for place, convert in enumerate(found):
+        if convert is not None:
+            by_place[place] = _converted(by_place[place], convert, columns[place], fault)
+    return list(zip(*by_place, strict=True))
+
+
+def _converted(values: Sequence[Any], convert: Callable[[Any], Any], column: Column[Any], fault: CopyFault) -> Any:
+    done: list[Any] = []
     try:
-        for row in rows:
-            done.append((*row[:place], convert(row[place]), *row[place + 1 :]))
+        done.extend(map(convert, values))
     except Exception as error:
         fault.row = len(done)
         raise StatementError(f"a value of {column} could not be converted", None, None, error) from error

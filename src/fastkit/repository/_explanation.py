@@ -24,6 +24,18 @@ def told(plan: Plan, statement: Select[Any], dialect: Dialect) -> Iterator[str]:
     yield from _lists(plan, dialect, "  ")
 
 
+def order_of(*, sent_by_all: bool, asked: bool) -> str:
+    """Return which verbs read in the order that is shown."""
+    paged = "page(), slice(), window() and stream()"
+    if asked:
+        return f"This is what {paged} send for that query, but for what cuts it into parts."
+    return (
+        f"The ORDER BY is that of all(), first(), {paged}."
+        if sent_by_all
+        else f"The ORDER BY is that of first(), {paged}; all() sends none, because order_by() asks for none."
+    )
+
+
 def _lists(plan: Plan, dialect: Dialect, indent: str) -> Iterator[str]:
     for child in plan.children:
         yield f"{indent}and for all of these rows together:"

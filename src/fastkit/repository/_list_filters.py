@@ -17,15 +17,26 @@ from sqlalchemy.exc import ArgumentError, NoInspectionAvailable
 from sqlalchemy.orm import Mapper, RelationshipProperty, class_mapper
 
 from fastkit.errors import DeclarationError
+from fastkit.repository._comparable import has_no_order, mismatch
 from fastkit.repository._places import nearest
-from fastkit.repository.filters import ContainsFilter, Filter, Search, StartsWithFilter, Where, either
+from fastkit.repository.filters import (
+    ContainsFilter,
+    EqualsFilter,
+    Filter,
+    OneOfFilter,
+    RangeFilter,
+    Search,
+    StartsWithFilter,
+    Where,
+    either,
+)
 from fastkit.schemas import From
 
 _RELATED = "a subquery of one value, select(Author.name).where(Author.id == Book.author_id).scalar_subquery()"
 
 
 _NO_TEXTS = (
-    *(types.Integer, types.Numeric, types.Boolean, types.Date, types.DateTime, types.Time, types.Interval),
+    *(types.Integer, types.Numeric, types.Float, types.Boolean, types.Date, types.DateTime, types.Time, types.Interval),
     *(types.LargeBinary, types.Uuid, types.JSON, types.ARRAY),
 )
 
@@ -133,6 +144,8 @@ def _check_key(query: Any, name: str, expression: Any) -> None:
     mapper: Mapper[Any] = class_mapper(query.mapped_class())
     if isinstance(getattr(expression, "property", None), RelationshipProperty):
         raise _error(query, "sort", f"{name!r} is a relationship: sort by a value, {_RELATED}")
+    if has_no_order(expression):
+        raise _error(query, "sort", f"{name!r} is JSON, which PostgreSQL cannot sort: sort by a value that is in it")
     strange = [each for each in select(expression).get_final_froms() if not mapper.selectable.is_derived_from(each)]
     if strange:
         raise _error(query, "sort", f"{name!r} is about {strange[0]}, not {mapper.class_.__name__}: sort by {_RELATED}")
@@ -151,6 +164,16 @@ def _check_path(query: Any, name: str, kind: Filter | Where, names: Sequence[str
         raise _error(query, name, f"{entity.__name__}.{names[-1]} holds no value to compare{nearest(names[-1], known)}")
     if isinstance(kind, ContainsFilter | StartsWithFilter | Search) and _holds_no_text(getattr(entity, names[-1])):
         raise _error(query, name, f"{entity.__name__}.{names[-1]} is no text, and PostgreSQL has no LIKE for it")
+    if isinstance(kind, EqualsFilter | OneOfFilter | RangeFilter) and not _is_validated(query, name):
+        wanted = mismatch(getattr(entity, names[-1]), query.model_fields[name].annotation)
+        if wanted is not None:
+            raise _error(query, name, f"{entity.__name__}.{names[-1]} is compared with other values: annotate {wanted}")
+
+
+def _is_validated(query: Any, name: str) -> bool:
+    """Return whether a validator of the class may make something else of what a client gives."""
+    found = (each.info.fields for each in query.__pydantic_decorators__.field_validators.values())
+    return any(name in fields or "*" in fields for fields in found)
 
 
 def _holds_no_text(attribute: Any) -> bool:

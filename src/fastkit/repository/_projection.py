@@ -12,19 +12,22 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, Integer, Select, bindparam
 from sqlalchemy.orm import Session
 
-from fastkit.database import dialect_of, fetched, inserted, reading
-from fastkit.errors import MultipleFoundError, NotFoundError, RowMismatchError
+from fastkit.database import dialect_of, fetched, inserted, reading, show_written
+from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, RowMismatchError
 from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
 from fastkit.repository._annotations import shape_of
+from fastkit.repository._batches import Rows
+from fastkit.repository._bulk import BulkWrites
 from fastkit.repository._derivation import Unfit, plan_of
-from fastkit.repository._explanation import told, wanted
+from fastkit.repository._explanation import order_of, told, wanted
 from fastkit.repository._insertion import insertion_of
 from fastkit.repository._keyset import Keyset
 from fastkit.repository._plan import Fetch, Plan, children_of
 from fastkit.repository._scopes import stamped
 from fastkit.repository._selection import Selection, selection_of
+from fastkit.repository._upsert import Names
 from fastkit.repository._windows import Place, Step
-from fastkit.repository.list_query import ListQuery
+from fastkit.repository.list_query import ListQuery, check_page
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -84,7 +87,17 @@ class Projection(Generic[B]):
 
     @classmethod
     def of(cls, selection: Selection[Any], schema: type[B]) -> Projection[B]:
-        """Return the projection of a selection into a response model."""
+        """
+        Return the projection of a selection into a response model.
+
+        Raises:
+            DeclarationError: It is no Pydantic model, or a field of it comes from nothing.
+        """
+        given: object = schema
+        if not (isinstance(given, type) and issubclass(given, BaseModel)):
+            raise DeclarationError(
+                f"into() takes a Pydantic model, whose fields say what is read: class BookOut(Schema), not {given!r}."
+            )
         model: Any = selection.without_lock().model
         return cls(selection, schema, _ready(schema, model))
 
@@ -148,6 +161,7 @@ class Projection(Generic[B]):
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[B]:
         """Return one page and whether there are more."""
+        check_page(query, "slice()")
         if isinstance(query, ListQuery):
             return self._asked(query).slice(session, query.plain, *query.criteria(), *where)
         return Slice.of(self._cut(session, query.size + 1, query.offset, where), query)
@@ -187,6 +201,7 @@ class Projection(Generic[B]):
         statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
         lines = [f"{self} takes {1 + children_of([self.ready.plan])} statement(s):"]
         lines += told(self.ready.plan, statement.order_by(*keyset.ordering), dialect)
+        lines.append(order_of(sent_by_all=bool(self.selection.ordering), asked=query is not None))
         return "\n".join([*lines, wanted(keyset, self.selection.model, dialect)])
 
     # -- writes
@@ -202,6 +217,19 @@ class Projection(Generic[B]):
         if insertion.tells_all(dialect_of(session, model)):
             return self._made(session, rows)[0]
         return replace(self, selection=selection_of(model)).get_one(session, tuple(rows[0]))
+
+    def upsert(self, session: Session, rows: Rows, match: Names, change: Names | None) -> list[B]:
+        """Insert rows, or change those that are there, and return them in the order given."""
+        model: Any = self.selection.model
+        writes: BulkWrites[Any] = BulkWrites(model)
+        told = writes.upsert_told(session, rows, match, change, "upsert()")
+        show_written(session, model)
+        fetch = partial(
+            fetched, session
+        )  # without the criteria of the options, which could hide a row that was written
+        with reading(session, several=True):
+            rows = told.rows(fetch, self.ready.plan.statement, dialect_of(session, model))
+            return self._made(session, rows, fetch)
 
     # -- statements and rows
 

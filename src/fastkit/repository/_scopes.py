@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, class_mapper
 
 from fastkit.database import scoping_of
 from fastkit.errors import ScopeError
-from fastkit.repository._batches import Batch
+from fastkit.repository._batch import Batch
 from fastkit.repository._row_values import RowValues
 
 

@@ -22,7 +22,7 @@ from fastkit.pages import Count, CountUpTo, Page, PageQuery, Slice, Window, Wind
 from fastkit.repository._estimate import estimated
 from fastkit.repository._locks import RowLock
 from fastkit.repository._windows import Place, Step
-from fastkit.repository.list_query import ListQuery
+from fastkit.repository.list_query import ListQuery, check_page
 
 M = TypeVar("M")
 
@@ -218,6 +218,7 @@ class Selection(Generic[M]):
         Raises:
             DeclarationError: The database cannot count so.
         """
+        check_page(query, "page()")
         if count == "exact":
             return query.size
         known: object = count
@@ -241,6 +242,7 @@ class Selection(Generic[M]):
 
     def slice(self, session: Session, query: PageQuery, *where: ColumnElement[bool]) -> Slice[M]:
         """Return one page and whether there are more."""
+        check_page(query, "slice()")
         if isinstance(query, ListQuery):
             return self.asked(query).slice(session, query.plain, *query.criteria(), *where)
         found = self._fetch(session, self.total_order(*where).limit(query.size + 1).offset(query.offset))

@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
+    false,
     func,
     literal_column,
     select,
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.sql.visitors import iterate
 
 from fastkit.errors import DeclarationError
-from fastkit.repository._batches import Batch
+from fastkit.repository._batch import Batch
 from fastkit.repository._row_values import RowValues
 
 Name: TypeAlias = str | QueryableAttribute[Any]
@@ -45,11 +46,13 @@ class Upsert:
         values: What the values of a row may be.
         match: The columns that tell the row.
         may_change: The columns that may change; None for all that are given.
+        holds: Whether a row that is there is locked until the block ends although nothing of it changes.
     """
 
     values: RowValues
     match: tuple[Column[Any], ...]
     may_change: tuple[Column[Any], ...] | None
+    holds: bool = False
 
     @classmethod
     def of(cls, values: RowValues, match: Names, change: Names | None) -> Upsert:
@@ -72,6 +75,14 @@ class Upsert:
         allowed = [column for column in batch.columns if column not in fixed]
         return allowed if self.may_change is None else [each for each in allowed if each in self.may_change]
 
+    def may_be_rivalled(self, batch: Batch, dialect: Dialect) -> bool:
+        """Return whether somebody else may insert the same row by another unique key, for which nobody waits."""
+        if dialect.name != "postgresql":
+            return False
+        table, given = self.values.table, {*batch.columns}
+        keys = [*_unique(table), *({*index.columns} for index in table.indexes if index.unique)]
+        return any(key <= given and key != {*self.match} for key in keys)
+
     def statements(self, batch: Batch, dialect: Dialect) -> list[Any]:
         """Return the statement for a batch, last, and those that have to be sent before it."""
         changed = self.changed(batch)
@@ -80,13 +91,21 @@ class Upsert:
         made: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
         statement = made(self.values.table)
         if not changed:
-            return [statement.on_conflict_do_nothing(index_elements=list(self.match))]
+            return [self._unchanged(statement, dialect)]
         news = {column: statement.excluded[column.key] for column in changed}
         return [
             statement.on_conflict_do_update(
                 index_elements=list(self.match), set_={**news, **self._counted(), **self._touched(changed)}
             )
         ]
+
+    def _unchanged(self, statement: Any, dialect: Dialect) -> Any:
+        """Return the statement if nothing changes in a row that is there."""
+        if not self.holds or dialect.name != "postgresql":  # MariaDB locks it anyway, in SQLite a writer is alone
+            return statement.on_conflict_do_nothing(index_elements=list(self.match))
+        # PostgreSQL locks the row before it looks at the WHERE, or somebody else could delete it before it is read.
+        same = {self.match[0]: statement.excluded[self.match[0].key]}
+        return statement.on_conflict_do_update(index_elements=list(self.match), set_=same, where=false())
 
     def _on_mariadb(self, changed: list[Column[Any]]) -> list[Any]:
         statement = mysql.insert(self.values.table)
@@ -158,7 +177,7 @@ def _without_parameters(column: Column[Any], value: Any, variable: str) -> tuple
         return expression, []
     if any(isinstance(each, Column) for each in parts):
         raise DeclarationError(
-            f"bulk.upsert(): the onupdate of {column} is SQL with both columns and values, for which MariaDB's drivers "
+            f"upsert(): the onupdate of {column} is SQL with both columns and values, for which MariaDB's drivers "
             "have no place: give the column, or write the values into the SQL, by literal_column()."
         )
     known: Any = literal_column(variable)
@@ -175,7 +194,7 @@ def next_version(values: RowValues) -> Any:
 
 def _columns(values: RowValues, names: Names, what: str) -> tuple[Column[Any], ...]:
     several: Sequence[Name] = [names] if isinstance(names, str | QueryableAttribute) else names
-    where = f"bulk.upsert({what}=...)"
+    where = f"upsert({what}=...)"
     if isinstance(names, Mapping):
         raise DeclarationError(f"{where} names attributes; their values are those of the rows.")
     for each in several:
@@ -195,7 +214,7 @@ def _changeable(
     fixed = [column for column in change if column in _fixed(values, match)]
     if fixed:
         raise DeclarationError(
-            f"bulk.upsert(set=...): {_told(values, fixed)} tells which row it is, or counts by itself; leave it out."
+            f"upsert(set=...): {_told(values, fixed)} tells which row it is, or counts by itself; leave it out."
         )
     return change
 
@@ -206,7 +225,7 @@ def _refuse_not_unique(values: RowValues, match: tuple[Column[Any], ...]) -> Non
         return
     told = "; ".join(f"({_told(values, each)})" for each in known) or "none"
     raise DeclarationError(
-        f"bulk.upsert(match=...): no unique constraint of {values.table.name} is about ({_told(values, match)}) and "
+        f"upsert(match=...): no unique constraint of {values.table.name} is about ({_told(values, match)}) and "
         f"nothing else. Those that a row can be told by: {told}."
     )
 
@@ -231,7 +250,7 @@ def _is_partial(index: Index) -> bool:
 def _refuse_shared_table(mapper: Mapper[Any]) -> None:
     if len({*mapper.base_mapper.self_and_descendants}) > 1:
         raise DeclarationError(
-            f"bulk.upsert(): {mapper.class_.__name__} shares its table with other classes, so the row that is there "
+            f"upsert(): {mapper.class_.__name__} shares its table with other classes, so the row that is there "
             "may be of another one; read it by for_update(), then change or add."
         )
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select
 from sqlalchemy.orm import Session
 
 from fastkit.database import dialect_of, signer_of
+from fastkit.errors import DeclarationError
 from fastkit.pages import Signer, Window, WindowQuery
 from fastkit.repository._keyset import Keyset
 from fastkit.repository.list_query import ListQuery
@@ -88,6 +89,11 @@ class Place:
             DeclarationError: The database has no keys to sign cursors with, or the order cannot be gone on from.
             InvalidCursorError: The cursor is not one of this list.
         """
+        if not isinstance(query, WindowQuery):
+            raise DeclarationError(
+                f"window() takes WindowQuery(size=20, cursor=...) or a list query, not {type(query).__name__}; "
+                "numbered pages are page() and slice()."
+            )
         dialect = dialect_of(session, model)
         keyset = Keyset.of(model, ordering, dialect)
         filters = query.filters_of_window() if isinstance(query, ListQuery) else ""

@@ -68,6 +68,15 @@ class Sort:
         return found.desc() if key.startswith("-") else found
 
 
+def check_page(query: object, verb: str) -> None:
+    """Refuse what names no page."""
+    if not isinstance(query, PageQuery):
+        more = "; windows are read by window()" if isinstance(query, WindowQuery) else ""
+        raise DeclarationError(
+            f"{verb} takes PageQuery(page=2, size=20) or a list query, not {type(query).__name__}{more}."
+        )
+
+
 class ListQuery(PageQuery, WindowQuery, Generic[M]):
     """
     What a client may ask of a list of one model; a value, which works without HTTP too.

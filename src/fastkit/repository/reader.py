@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from fastkit.pages import PageQuery, WindowQuery
+from fastkit.repository._batches import Rows
 from fastkit.repository._deferred import deferred
 from fastkit.repository._json import JsonProjection, explained
 from fastkit.repository._projection import Projection
 from fastkit.repository._selection import selection_of
+from fastkit.repository._upsert import Names
 from fastkit.repository._verbs import AsyncVerbs, Verbs
 from fastkit.repository.json_reader import AsyncJsonReader, JsonReader
 
@@ -45,7 +47,7 @@ class _Projected(Generic[B]):
 
 class Reader(_Projected[B], Verbs[B]):
     """
-    The read verbs and `insert`, with response models as results; made by `into`, and as short-lived as its session.
+    The read verbs, `insert` and `upsert`, with response models as results; made by `into`, lives as its session does.
 
     The response model is the query: from its fields follow the columns, the joins, and one statement more for each
     list of related rows, at any depth. No object of the session is made, so nothing can be loaded lazily. What is
@@ -85,6 +87,21 @@ class Reader(_Projected[B], Verbs[B]):
         """
         return self._projection.insert(self.session, values)
 
+    def upsert(self, rows: Rows, *, match: Names, set: Names | None = None) -> list[B]:  # noqa: A002 - as in `Bulk`
+        """
+        Insert rows, or change those that are there, and return each as it is stored then, in the order given.
+
+        As `bulk.upsert`, which returns only how many: right while others write the same rows. One that is there is
+        returned and locked until the block ends, whether it changed or not.
+
+        >>> books = shop.books.into(BookOut).upsert(prices, match=Book.sku, set=[Book.price])
+
+        Raises:
+            DeclarationError: As `bulk.upsert`; also if a row has None in what tells it.
+            UniqueError: A row is the same as another one by something else.
+        """
+        return self._projection.upsert(self.session, rows, match, set)
+
     def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
         """
         Return what is read, in words: the statements, and the index that a window in this order wants.
@@ -114,6 +131,10 @@ class AsyncReader(_Projected[B], AsyncVerbs[B]):
     async def insert(self, values: BaseModel | Mapping[str, Any]) -> B:
         """Same as `Reader.insert`, but awaited."""
         return await self.session.run_sync(self._projection.insert, values)
+
+    async def upsert(self, rows: Rows, *, match: Names, set: Names | None = None) -> list[B]:  # noqa: A002 - same
+        """Same as `Reader.upsert`, but awaited."""
+        return await self.session.run_sync(self._projection.upsert, rows, match, set)
 
     def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
         """Same as `Reader.explain`; not awaited, because nothing is sent."""
