@@ -195,7 +195,8 @@ class Scoping:
             self._refuse_orphan(state)
             for name, value in self.stamps(state.mapper).items() if state not in self._as_it_is else ():
                 if state.key is not None and name not in state.dict:
-                    getattr(entity, name)  # so that it can be looked at after the flush
+                    with session.no_autoflush:
+                        getattr(entity, name)  # so that it can be looked at
                 elif state.key is None and state.dict.get(name) is None:
                     setattr(entity, name, value)
         self._refuse_others(session)
