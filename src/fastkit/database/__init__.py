@@ -7,7 +7,8 @@ from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
 from fastkit.database._named_locks import hold_lock
 from fastkit.database._scope_criteria import ScopeSet
-from fastkit.database._scoping import OWN, Scoping
+from fastkit.database._scope_writes import OWN_STATEMENT
+from fastkit.database._scoping import Scoping
 from fastkit.database._signing import dialect_of, signer_of
 from fastkit.database._statements import READS
 from fastkit.database._transaction import NestedRollback, OpenTransaction, doomed_by, place_of_caller
@@ -19,7 +20,7 @@ from fastkit.database.timeouts import Timeouts
 
 __all__ = [
     "NAMING_CONVENTION",
-    "OWN",
+    "OWN_STATEMENT",
     "PLAIN",
     "READS",
     "REQUEST",

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from fastkit._calls import awaited, refuse_awaitable
 from fastkit.database._modes import Asked
-from fastkit.database._scoping import OWN
+from fastkit.database._scope_writes import OWN_STATEMENT
 from fastkit.database._units import AsyncUnit, Unit
 from fastkit.errors import ConcurrentUseError, DeclarationError, FastkitError, PoolTimeoutError
 
@@ -230,7 +230,7 @@ class FanOut:
             raise ValueError("not the number of a snapshot")  # it cannot be a parameter
         try:
             statement = text(f"SET TRANSACTION SNAPSHOT '{number}'").execution_options(fastkit_reads=True)
-            session.execute(statement, execution_options={OWN: True})
+            session.execute(statement, execution_options=OWN_STATEMENT)
         except (FastkitError, DBAPIError) as error:
             self.branches.fail_without_snapshot(error)
             return False
@@ -270,4 +270,4 @@ def _exported(session: Session) -> str:
     Source: postgresql.org/docs/current/functions-admin.html, "Snapshot Synchronization Functions".
     """
     statement = text("SELECT pg_export_snapshot()").execution_options(fastkit_reads=True)
-    return str(session.execute(statement, execution_options={OWN: True}).scalar())
+    return str(session.execute(statement, execution_options=OWN_STATEMENT).scalar())

@@ -13,6 +13,7 @@ from sqlalchemy.sql.visitors import ExtendedInternalTraversal, InternalTraversal
 from sqlalchemy.types import NullType
 
 from fastkit.database._scope_check import refuse_uncovered
+from fastkit.database._scope_declared import refuse_ways_around
 from fastkit.errors import DeclarationError, ScopeError
 from fastkit.models import Scope, soft_delete
 from fastkit.models.scopes import MISSING
@@ -33,6 +34,7 @@ class ScopeSet:
         scopes: The scopes.
         mappers: The mapped classes of each.
         known: All mapped classes that were looked at.
+        has_deletions: Whether rows of one of the classes are hidden instead of deleted.
         constant: Those of the scopes whose criteria are the same for all units.
     """
 
@@ -41,8 +43,9 @@ class ScopeSet:
         self.known = mappers
         self.mappers = {scope: frozenset(each for each in mappers if _concerns(scope, each)) for scope in self.scopes}
         self.constant = frozenset(scope for scope in self.scopes if _is_constant(scope, self.mappers[scope]))
+        self.has_deletions = any(mappers and scope.deletion() for scope, mappers in self.mappers.items())
         self._generation = _configured[0]
-        _refuse_ways_around(self)
+        refuse_ways_around(self.mappers, self.known)
 
     @classmethod
     def of(cls, scopes: Iterable[Scope[Any]], models: Iterable[type[Any]]) -> ScopeSet:
@@ -56,6 +59,25 @@ class ScopeSet:
         registries = {class_mapper(model).registry for model in models}
         mappers = frozenset(mapper for registry in registries for mapper in registry.mappers)
         return cls(dict.fromkeys((*scopes, soft_delete)), mappers)
+
+    def refuse_stranger(self, mapper: Mapper[Any]) -> None:
+        """
+        Refuse a mapped class that was not looked at.
+
+        Raises:
+            ScopeError: A scope is about it.
+        """
+        for scope in self.scopes:
+            try:
+                is_about_it = scope.concerns(mapper)
+            except DeclarationError:
+                continue  # of a class without the column in another registry
+            if is_about_it:
+                raise ScopeError(
+                    f"{mapper.class_.__name__} is in no registry of this unit's models, so the scope {scope.name!r} is "
+                    "not added to it: declare a repository of it in the unit.",
+                    scope.name,
+                )
 
     @property
     def is_current(self) -> bool:
@@ -77,34 +99,6 @@ def _concerns(scope: Scope[Any], mapper: Mapper[Any]) -> bool:
             "write it: give the class a column, or a scope of its own with where= and models=."
         )
     return True
-
-
-def _refuse_ways_around(found: ScopeSet) -> None:
-    """Refuse relationships through the table of a class that has a scope, and attributes that read such a table."""
-
-    def concerned(mapper: Mapper[Any]) -> Scope[Any] | None:
-        return next((scope for scope, mappers in found.mappers.items() if mapper in mappers), None)
-
-    scoped = [mapper for mapper in found.known if concerned(mapper) is not None]
-    tables: dict[Any, Mapper[Any]] = {table: mapper for mapper in scoped for table in mapper.tables}
-    for mapper in found.known if tables else ():
-        for relation in mapper.relationships:
-            if relation.secondary is not None and (between := tables.get(relation.secondary)) is not None:
-                own, name, other = (each.class_.__name__ for each in (mapper, between, relation.mapper))
-                raise DeclarationError(
-                    f"{relation} goes through the table of {name}, which has a scope: rows that it hides would still "
-                    f"be led through. Relate {own} to {name}, and {name} to {other}."
-                )
-        for attribute in mapper.column_attrs:
-            if not isinstance(attribute.columns[0], Column):
-                _refuse_past_scopes(attribute, concerned, found.known)
-
-
-def _refuse_past_scopes(attribute: Any, concerned: Any, known: frozenset[Mapper[Any]]) -> None:
-    try:
-        refuse_uncovered(Select(attribute.columns[0]), concerned, known)
-    except ScopeError as error:
-        raise DeclarationError(f"{attribute}: {error}") from error
 
 
 def _is_constant(scope: Scope[Any], mappers: Iterable[Mapper[Any]]) -> bool:
@@ -182,7 +176,7 @@ class Criteria(CriteriaOption):
             ScopeError: The class was not looked at, and a scope is about it.
         """
         if mapper not in self.key[0].known:
-            _refuse_stranger(mapper, self._scopes)
+            self.key[0].refuse_stranger(mapper)
         return next((scope for scope, mappers in self._scopes.items() if mapper in mappers), None)
 
 
@@ -207,20 +201,6 @@ class _Refusal(LoaderCriteriaOption):
 
     def _resolve_where_criteria(self, ext_info: Any) -> Any:
         raise self._error
-
-
-def _refuse_stranger(mapper: Mapper[Any], scopes: Iterable[Scope[Any]]) -> None:
-    for scope in scopes:
-        try:
-            is_about_it = scope.concerns(mapper)
-        except DeclarationError:
-            continue  # of a class without the column in another registry
-        if is_about_it:
-            raise ScopeError(
-                f"{mapper.class_.__name__} is in no registry of this unit's models, so the scope {scope.name!r} is not "
-                "added to it: declare a repository of it in the unit.",
-                scope.name,
-            )
 
 
 def missing_value(scope: Scope[Any], mapper: Mapper[Any]) -> ScopeError:

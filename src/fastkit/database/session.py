@@ -222,7 +222,7 @@ class GuardedSession(SessionLife):
         try:
             with self._guard:
                 if self.scoping is not None:
-                    self.scoping.stamp_new(self)
+                    self.scoping.prepare_flush(self)
                 super().flush(objects)
         except BaseException as error:
             transaction.doom(error)
@@ -377,9 +377,15 @@ class GuardedSession(SessionLife):
 
 
 @event.listens_for(GuardedSession, "after_flush")
-def _check_scopes(session: Any, *_: object) -> None:
+def _check_scopes(session: Any, context: Any) -> None:
     if session.scoping is not None:
-        session.scoping.check_written(session)
+        session.scoping.check_flushed(context)
+
+
+@event.listens_for(GuardedSession, "detached_to_persistent")
+def _note_from_elsewhere(session: Any, entity: Any) -> None:
+    if session.scoping is not None:
+        session.scoping.note_from_elsewhere(instance_state(entity))
 
 
 def rows_or_key(result: Any) -> Sequence[Row[Any]]:

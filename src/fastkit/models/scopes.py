@@ -96,9 +96,15 @@ class Scope(Generic[V]):
 
     def criterion(self, model: Any, value: Any) -> ColumnElement[bool]:
         """Return which rows of a model there are for a value."""
-        if self._where is not None:
-            return self._where(model, value)
-        found: ColumnElement[bool] = getattr(model, str(self.column)) == value
+        if self._where is None:
+            equal: ColumnElement[bool] = getattr(model, str(self.column)) == value
+            return equal
+        found: object = self._where(model, value)
+        if not isinstance(found, ColumnElement):
+            raise DeclarationError(
+                f"where= of the scope {self.name!r} gives {type(found).__name__} and not a SQL expression: "
+                "true() and false() of SQLAlchemy are all rows and none."
+            )
         return found
 
     def stamp(self, value: Any) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Delete, Update, delete, insert, select, up
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, class_mapper
 
-from fastkit.database import OWN, CopyFault, all_or_nothing, dialect_of, sent, sent_past_rivals, show_written
+from fastkit.database import OWN_STATEMENT, CopyFault, all_or_nothing, dialect_of, sent, sent_past_rivals, show_written
 from fastkit.errors import ConstraintError, DeclarationError, InvalidValueError, UniqueError
 from fastkit.repository._batch import Batch
 from fastkit.repository._batches import Batches, Rows
@@ -66,7 +66,7 @@ class BulkWrites(Generic[M]):
     def _execute(self, session: Session, statement: Any, batch: Batch) -> None:
         bind: Any = {"mapper": class_mapper(self.model)}
         with told_row(batch, dialect_of(session, self.model)):
-            session.execute(statement, batch.parameters, bind_arguments=bind, execution_options={OWN: True})
+            session.execute(statement, batch.parameters, bind_arguments=bind, execution_options=OWN_STATEMENT)
 
     def _copy(self, session: Session, batch: Batch) -> None:
         if not batch.columns:
@@ -129,7 +129,7 @@ class BulkWrites(Generic[M]):
         *before, statement = upsert.statements(batch, dialect_of(session, self.model))
         bind: Any = {"mapper": class_mapper(self.model)}
         for each in before:
-            session.execute(each, bind_arguments=bind, execution_options={OWN: True})
+            session.execute(each, bind_arguments=bind, execution_options=OWN_STATEMENT)
         send = partial(self._execute, session, statement, ordered)
         try:
             if upsert.may_be_rivalled(batch, dialect_of(session, self.model)):

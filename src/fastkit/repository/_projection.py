@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, Integer, Select, bindparam
 from sqlalchemy.orm import Session
 
-from fastkit.database import dialect_of, fetched, inserted, reading, show_written
+from fastkit.database import dialect_of, fetched, inserted, reading, scoping_of, show_written
 from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, RowMismatchError
 from fastkit.pages import Count, Page, PageQuery, Slice, Window, WindowQuery
 from fastkit.repository._annotations import shape_of
@@ -199,6 +199,8 @@ class Projection(Generic[B]):
         selection, criteria = self.selection.narrowed_by(query)
         keyset = Keyset.of(self.selection.model, selection.ordering, dialect)
         statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
+        if (scoping := scoping_of(session)) is not None and scoping.criteria is not None:
+            statement = statement.options(scoping.criteria)
         lines = [f"{self} takes {1 + children_of([self.ready.plan])} statement(s):"]
         lines += told(self.ready.plan, statement.order_by(*keyset.ordering), dialect)
         lines.append(order_of(sent_by_all=bool(self.selection.ordering), asked=query is not None))

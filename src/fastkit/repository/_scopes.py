@@ -21,6 +21,8 @@ def stamped(
     scoping = scoping_of(session)
     if scoping is None:
         return parameters, expressions
+    for expression in expressions.values():
+        scoping.refuse_expression(expression, row.mapper)
     written: dict[str, Any] = {}
     for name, value in scoping.stamps(row.mapper).items():
         key = row.columns[name].key
