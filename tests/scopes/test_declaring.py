@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Column, ForeignKey, Integer, Table, func, select, true, update
+from sqlalchemy import Column, ForeignKey, Integer, Table, exists, func, literal, select, true, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, column_property, mapped_column, relationship
 
 from fastkit.database import Database
@@ -219,7 +219,20 @@ def test_a_class_whose_other_table_has_the_column(database: Database) -> None:
         session.add_all(Dog(owner_id=owner, barks=1) for owner in (1, 2))
         session.commit()
 
+    elsewhere = [
+        select(literal(1)).where(Dog.barks == 1),
+        select(literal(1)).where(exists().where(Dog.barks == 1)),
+        select(Dog.barks).select_from(Dog.__table__),
+        select(Dog.barks).order_by(Animal.id),
+        update(Animal).values(kind="cat").where(exists().where(Dog.barks == 1)),
+    ]
     with unit_of(Dog, scope)(database).scoped(scope, 1) as shop:
+        for statement in elsewhere[:3] + elsewhere[4:]:
+            with pytest.raises(ScopeError):
+                shop.session.execute(statement)
+        assert shop.session.scalars(select(Dog.barks)).all() == [1]
+        assert shop.session.scalars(select(aliased(Dog).barks)).all() == [1]
+        assert shop.session.scalars(elsewhere[3]).all() == [1]
         with pytest.raises(ScopeError, match="Another table than that of Dog tells its scope"):
             shop.session.execute(update(Dog).values(barks=2))
         (dog,) = shop.rows.all()
@@ -227,6 +240,42 @@ def test_a_class_whose_other_table_has_the_column(database: Database) -> None:
         shop.commit()
     with Session(database.engine) as session:
         assert [dog.barks for dog in session.scalars(select(Dog).order_by(Dog.id))] == [3, 1]
+
+
+def test_a_scope_of_a_class_below_another(database: Database) -> None:
+    """Its rows would be read by the class above it, without the scope."""
+    base, _ = models()
+
+    class Animal(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "animal"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
+
+    class Dog(SoftDelete, Animal):
+        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+
+    with pytest.raises(DeclarationError, match="Dog has the scope 'soft_delete' and Animal has not"):
+        unit_of(Dog)(database)
+
+
+def test_a_criterion_that_is_none(database: Database) -> None:
+    """A bool of Python is no criterion."""
+    _, note = models()
+    scope = Scope[int]("owner", where=lambda model, value: value == 1, models=[note])  # type: ignore[arg-type, return-value]
+
+    with unit_of(note, scope)(database).scoped(scope, 1) as shop, pytest.raises(DeclarationError, match="gives bool"):
+        shop.rows.all()
+
+
+def test_a_default_past_a_scope(database: Database) -> None:
+    """A default of a column that reads a table is told when the unit is made."""
+    base, note = models()
+    reads = select(func.max(note.id)).scalar_subquery()
+    type("Other", (base,), {"__tablename__": "other", "id": mapped_column(Integer, primary_key=True, default=reads)})
+
+    with pytest.raises(DeclarationError, match=r"other\.id: This statement would read rows of Note"):
+        unit_of(note, Scope[int]("owner", "owner_id", models=[note]))(database)
 
 
 def test_the_app_does_not_start(database: Database) -> None:

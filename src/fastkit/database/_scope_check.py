@@ -174,7 +174,7 @@ class _Check:
         if inner is None or inner in self._seen:
             return
         self._seen.add(inner)
-        if isinstance(inner, Table):
+        if isinstance(inner, TableClause):
             if (scope := self._tables.get(_name(inner))) is not None:
                 raise _by_table(scope, inner)
         else:

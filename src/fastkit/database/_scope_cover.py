@@ -13,7 +13,7 @@ from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.orm.interfaces import CriteriaOption
 from sqlalchemy.orm.strategy_options import _AbstractLoad
 from sqlalchemy.orm.util import LoaderCriteriaOption
-from sqlalchemy.sql.selectable import Alias, AliasedReturnsRows, SelectBase
+from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase, TableClause
 from sqlalchemy.sql.util import extract_first_column_annotation, surface_expressions
 
 
@@ -103,20 +103,23 @@ def own_query(entity: Any) -> bool:
     inner = getattr(entity.selectable, "element", None)
     if not isinstance(inner, Select) or inner._where_criteria or inner._with_options:
         return False
-    plain = all(getattr(column, "table", None) in entity.mapper.tables for column in inner._raw_columns)
+    tables = set(entity.mapper.tables)
+    named = {each if isinstance(each, Table) else getattr(each, "table", None) for each in inner._raw_columns}
     froms = {each for one in inner.get_final_froms() for each in one._from_objects if isinstance(each, Table)}
-    return plain and froms <= set(entity.mapper.tables)
+    return named | froms <= tables
 
 
 def behind(entity: Any) -> Any:
     """Return the query, or the table of something else, that an alias stands for; None if it is the class itself."""
-    if not entity.is_aliased_class or not isinstance(entity.selectable, AliasedReturnsRows):
+    if not entity.is_aliased_class:
         return None
-    inner: Any = entity.selectable.element
+    inner: Any = getattr(entity.selectable, "element", None)
     if isinstance(inner, SelectBase):
         return None if own_query(entity) else inner
-    if isinstance(entity.selectable, Alias) and isinstance(inner, Table) and inner not in entity.mapper.tables:
-        return inner
+    for each in entity.selectable._from_objects:
+        table = each.element if isinstance(each, AliasedReturnsRows) else each
+        if isinstance(table, TableClause) and table not in entity.mapper.tables:
+            return table
     return None
 
 
