@@ -162,9 +162,10 @@ class _Check:
 
     def _join(self, element: Any) -> Iterator[Any]:
         """Yield the sides of a join, whose criteria SQLAlchemy adds to the whole query, and not to its condition."""
+        is_outer = element.isouter or element.full
         for named in self._mentioned(element.get_children()):
-            is_outer = (element.isouter or element.full) and not isinstance(named, FromClause)
-            if is_outer and (scope := self._concerned(named.mapper)) is not None:
+            scope = None if not is_outer or isinstance(named, FromClause) else self._concerned(named.mapper)
+            if scope is not None:
                 raise _outer(scope, named)
             yield named
 
