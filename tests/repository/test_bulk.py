@@ -389,6 +389,15 @@ class TestRefused:
 
         assert await stored(stocked) == 2
 
+    async def test_a_sql_expression_among_rows(self, stocked: World, copy: bool) -> None:
+        """It is told by its row and its name, whoever finds it, and nothing is stored."""
+        with pytest.raises(DeclarationError, match=r"bulk\.insert\(\), row 3: 'title' is a SQL expression"):
+            async with stocked.shop() as shop:
+                await shop.books.bulk.insert([row(1), row(2), {**row(3), "title": func.lower("X")}], copy=copy)
+                await shop.commit()
+
+        assert await stored(stocked) == 2
+
     @ON_SQLITE
     async def test_two_names_of_one_column(self, kinds: World) -> None:
         """One of the values would be lost."""

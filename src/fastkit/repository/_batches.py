@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from types import GenericAlias
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
@@ -48,12 +49,14 @@ class Batches:
         verb: How messages begin.
         schema: The Pydantic model that each row is validated by first, or None.
         wanted: Columns that are to be named by one row at least.
+        trusts: Whether what is no value for a column is found by who takes the rows, see `refuse_sql`, and not here.
     """
 
     values: RowValues
     verb: str
     schema: type[BaseModel] | None = None
     wanted: tuple[Column[Any], ...] = ()
+    trusts: bool = False
 
     def of(self, rows: Rows) -> Iterator[list[Batch]]:
         """
@@ -72,7 +75,8 @@ class Batches:
         while chunk := list(islice(left, CHUNK)):
             if self.schema is not None:
                 chunk = self._validated(chunk, first)
-            batches = [done for alike in _alike(self.verb, chunk, first) for done in self._finished(alike)]
+            several = _alike(self.verb, chunk, first, self._looked_at if self.trusts else None)
+            batches = [done for alike in several for done in self._finished(alike)]
             named.update(*(batch.named for batch in batches))
             if len(chunk) < CHUNK:  # the last one
                 self._refuse_unnamed(named)
@@ -80,6 +84,26 @@ class Batches:
             first += len(chunk)
         if first > 1:
             self._refuse_unnamed(named)
+
+    @property
+    def _looked_at(self) -> frozenset[str]:
+        """Return the attributes whose values decide how a row goes in."""
+        columns = self.values.columns.items()
+        return frozenset(
+            name for name, column in columns if column.key in self.values.filled or isinstance(column.type, JSON)
+        )
+
+    def refuse_sql(self, batch: Batch) -> None:
+        """
+        Refuse SQL expressions among the rows, which share a statement.
+
+        Raises:
+            DeclarationError: There is one.
+        """
+        for column in batch.columns:
+            for number, value in zip(batch.numbers, batch.values_of(column), strict=True):
+                if _is_sql(type(value)):
+                    self._refuse_sql(number, self.values.mapper.get_property_by_column(column).key)
 
     def _refuse_unnamed(self, named: AbstractSet[Column[Any]]) -> None:
         for column in self.wanted:
@@ -132,7 +156,8 @@ class Batches:
         for place, column in enumerate(columns):
             kinds = set(map(type, by_place[place]))
             if any(map(_is_sql, kinds)):
-                self._refuse_sql(alike, place)
+                told = zip(alike.numbers, by_place[place], strict=True)
+                self._refuse_sql(next(number for number, each in told if _is_sql(type(each))), alike.names[place])
             if column is self.values.kind:
                 self._check_kinds(alike, by_place[place])
             if column is self.values.kind or column is self.values.version:
@@ -151,12 +176,9 @@ class Batches:
         kinds: Any = _types(alike.rows) if alike.types is None else alike.types
         return type(None) not in kinds and not any(_is_sql(kind) or _is_model(kind) for kind in kinds)
 
-    def _refuse_sql(self, alike: _Alike, place: int) -> None:
-        number = next(
-            number for number, row in zip(alike.numbers, alike.rows, strict=True) if _is_sql(type(row[place]))
-        )
+    def _refuse_sql(self, number: int, name: str) -> NoReturn:
         raise DeclarationError(
-            f"{self.verb}, row {number}: {alike.names[place]!r} is a SQL expression, and many rows share a statement; "
+            f"{self.verb}, row {number}: {name!r} is a SQL expression, and many rows share a statement; "
             "insert this row by into(...).insert()."
         )
 
@@ -183,9 +205,9 @@ class Batches:
         return self.values.mapper.polymorphic_identity
 
 
-def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
+def _alike(verb: str, chunk: list[Any], first: int, looked_at: AbstractSet[str] | None = None) -> list[_Alike]:
     """Return the rows of a chunk, those together that give the same names."""
-    quick = _all_alike(chunk, first)
+    quick = _all_alike(chunk, first, looked_at)
     if quick is not None:
         return [quick]
     found: dict[Any, tuple[list[Any], list[int]]] = {}
@@ -197,7 +219,7 @@ def _alike(verb: str, chunk: list[Any], first: int) -> list[_Alike]:
     return [_Alike(kind, names, rows, numbers) for (kind, names), (rows, numbers) in found.items()]
 
 
-def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
+def _all_alike(chunk: list[Any], first: int, looked_at: AbstractSet[str] | None) -> _Alike | None:
     """Return a chunk in which all rows give the same names, as nearly always, or None."""
     kinds: set[Any] = set(map(type, chunk))
     kind = kinds.pop()
@@ -211,7 +233,7 @@ def _all_alike(chunk: list[Any], first: int) -> _Alike | None:
         return None
     held = Held(chunk, names)
     try:
-        return _Alike(None, names, held, numbers, _types(held))
+        return _Alike(None, names, held, numbers, _types(held) if looked_at is None else _types_of(held, looked_at))
     except KeyError:
         return None
 
@@ -226,6 +248,13 @@ def _models_alike(kind: Any, chunk: list[Any], numbers: Sequence[int]) -> _Alike
 
 def _types(rows: Iterable[tuple[Any, ...]]) -> AbstractSet[type[Any]]:
     return set(map(type, chain.from_iterable(rows)))
+
+
+def _types_of(rows: Held, names: AbstractSet[str]) -> AbstractSet[type[Any]]:
+    """Return the types of the values under these names, having seen that no name is missing."""
+    deque(rows, maxlen=0)
+    few = tuple(name for name in rows.names if name in names)
+    return _types(map(getter(few), rows.mappings)) if few else frozenset()
 
 
 def _is_sql(kind: type[Any]) -> bool:

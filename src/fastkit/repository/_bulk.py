@@ -57,8 +57,9 @@ class BulkWrites(Generic[M]):
         values.refuse_unheard("before_insert", "after_insert", verb="bulk.insert()", instead="use add_all()")
         if copy and (name := dialect_of(session, self.model).name) != "postgresql":
             raise DeclarationError(f"bulk.insert(copy=True): COPY is PostgreSQL's, and this is {name}; leave it out.")
-        send = self._copy if copy else self._insert
-        return self._sent(session, Batches(values, "bulk.insert()", validate), rows, partial(send, session))
+        batches = Batches(values, "bulk.insert()", validate, trusts=copy)
+        send = partial(self._copy, session, batches) if copy else partial(self._insert, session)
+        return self._sent(session, batches, rows, send)
 
     def _insert(self, session: Session, batch: Batch) -> None:
         self._execute(session, insert(self._values.table), batch)
@@ -68,13 +69,13 @@ class BulkWrites(Generic[M]):
         with told_row(batch, dialect_of(session, self.model)):
             session.execute(statement, batch.parameters, bind_arguments=bind, execution_options=OWN_STATEMENT)
 
-    def _copy(self, session: Session, batch: Batch) -> None:
+    def _copy(self, session: Session, batches: Batches, batch: Batch) -> None:
         if not batch.columns:
             self._insert(session, batch)
             return
         fault, values = CopyFault(), self._values
         check_copy(values, batch, dialect_of(session, self.model))
-        with _numbered(fault, batch):
+        with _numbered(fault, batches, batch):
             work = partial(copied, values=values, batch=batch, fault=fault)
             sent(session, self.model, f"COPY {values.table.name}", work)
 
@@ -266,11 +267,13 @@ def _in_order(batch: Batch, keys: Sequence[tuple[Any, ...]]) -> Batch:
 
 
 @contextmanager
-def _numbered(fault: CopyFault, batch: Batch) -> Generator[None]:
-    """Let an error about a row tell its number."""
+def _numbered(fault: CopyFault, batches: Batches, batch: Batch) -> Generator[None]:
+    """Let an error about a row tell its number, and a SQL expression what it is."""
     try:
         yield
-    except (ConstraintError, InvalidValueError) as error:
-        if fault.row is not None and fault.row < len(batch.numbers):
+    except Exception as error:
+        is_about_a_row = isinstance(error, ConstraintError | InvalidValueError)
+        if is_about_a_row and fault.row is not None and fault.row < len(batch.numbers):
             error.args = (f"{error.args[0]} It is row {batch.numbers[fault.row]}.", *error.args[1:])
+        batches.refuse_sql(batch)
         raise
