@@ -289,6 +289,52 @@ def test_a_lift_belongs_to_its_task(tmp_path: Path) -> None:
     assert asyncio.run(work()) == [4, 4]
 
 
+def test_a_lift_holds_for_what_it_starts(tmp_path: Path) -> None:
+    """What runs in tasks that the same code starts, a commit among them, is in the lift as long as it lasts."""
+
+    async def work() -> tuple[list[int], int]:
+        database = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path / 'notes.db'}")
+        await database.create_all(Base.metadata)
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda sync: fill(Session(sync)))
+        async with AsyncShop(database) as shop:
+            with shop.unscoped(tenant, reason="seed"):
+                async with shop.savepoint():
+                    shop.folders.add(Folder(name="theirs", tenant_id=THEIRS))
+                shop.folders.add(Folder(name="theirs, too", tenant_id=THEIRS))
+                await shop.commit()
+        async with AsyncShop(database).scoped(tenant, OURS).scoped(owner, 5) as shop:
+            go = asyncio.Event()
+
+            async def later() -> int:
+                await go.wait()
+                return await shop.notes.count()
+
+            with shop.unscoped(tenant, reason="x"):
+                within = await asyncio.wait_for(shop.notes.count(), 5)
+                left = asyncio.create_task(later())
+            go.set()
+            counts = [within, await left]
+        async with AsyncShop(database).scoped(tenant, THEIRS).scoped(owner, 5) as shop:
+            folders = await shop.folders.count()
+        await database.close()
+        return counts, folders
+
+    assert asyncio.run(work()) == ([9, 4], 4)
+
+
+def test_an_object_of_another_tenant_is_related(database: Database) -> None:
+    """What was read elsewhere and is not there is not referred to either."""
+    with Session(database.engine, expire_on_commit=False) as session:
+        theirs = session.get_one(Folder, 12)
+
+    with ours(database) as shop:
+        shop.notes.add(Note(slug="x", folder=theirs))
+        with pytest.raises(ScopeError, match="is from elsewhere, and not there for the scopes"):
+            shop.session.flush()
+        shop.rollback()
+
+
 def test_objects_from_elsewhere(database: Database) -> None:
     """An object that this unit has not read is not given, and not written unless its row is there."""
     with Session(database.engine, expire_on_commit=False) as session:
@@ -299,12 +345,13 @@ def test_objects_from_elsewhere(database: Database) -> None:
     with ours(database) as shop:
         shop.session.add(theirs)
         assert shop.folders.get(12) is None
+        shop.session.expunge(theirs)
         shop.session.add(own)
         own.name = "renamed"
         shop.session.flush()
         shop.session.add(pretended)
         pretended.name = "hacked"
-        with pytest.raises(ScopeError, match="was not read by this unit, and is not there for it"):
+        with pytest.raises(ScopeError, match="is from elsewhere, and not there for the scopes"):
             shop.session.flush()
         shop.rollback()
 

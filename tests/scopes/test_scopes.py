@@ -238,8 +238,10 @@ class TestMissing:
         with pytest.raises(ScopeError, match="has a value already"):
             shop.scoped(tenant, OURS).scoped(tenant, THEIRS)
         assert shop.scoped(tenant, OURS) is not None
-        with pytest.raises(ScopeError, match="has a value already"):
-            shop.scoped(soft_delete, None)
+        with pytest.raises(ScopeError, match="is the same for all units"):
+            shop.scoped(soft_delete, 1)
+        with pytest.raises(ScopeError, match=r"is a str, and \w+\.tenant_id holds int"):
+            notes.shop().scoped(tenant, "1")
 
 
 class TestRefusals:

@@ -73,10 +73,13 @@ class _Check:
         self._around: AbstractSet[Any] = frozenset()
         self._any: Scope[Any] | None = None
         self._is_bare = False
+        found: dict[str, None] = {}
         for mapper in known:
             if (scope := concerned(mapper)) is not None:
                 self._any = scope
+                found[scope.name] = None
                 self._tables.update((_name(table), scope) for table in mapper.tables)
+        self._names = ", ".join(sorted(found))
 
     def statement(self, statement: Any) -> None:
         """Look at a statement and at all that is in it."""
@@ -210,8 +213,8 @@ class _Check:
         assert self._any is not None  # noqa: S101 - or nothing is looked at
         if isinstance(element, TextClause | TextualSelect) or _is_sql(element):
             raise ScopeError(
-                f"A text of SQL knows nothing of the scope {self._any.name!r}: write it as an expression, or in "
-                f"`with shop.unscoped({self._any.name}, reason=...)`.",
+                f"A text of SQL knows nothing of scopes: write it as an expression, or in "
+                f"`with shop.unscoped({self._names}, reason=...)`.",
                 self._any.name,
             )
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import CriteriaOption
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.visitors import ExtendedInternalTraversal, InternalTraversal, iterate
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeDecorator
 
 from fastkit.database._scope_check import refuse_uncovered
 from fastkit.database._scope_declared import refuse_ways_around
@@ -60,6 +60,22 @@ class ScopeSet:
         mappers = frozenset(mapper for registry in registries for mapper in registry.mappers)
         return cls(dict.fromkeys((*scopes, soft_delete)), mappers)
 
+    def check_value(self, scope: Scope[Any], value: object) -> None:
+        """
+        Refuse a value that no row of the scope can have.
+
+        Raises:
+            ScopeError: It is of another type than the column.
+        """
+        for mapper in self.mappers[scope] if scope.is_equality else ():
+            held = _python_type(mapper.column_attrs[str(scope.column)].columns[0])
+            if held is not None and not isinstance(value, held):
+                raise ScopeError(
+                    f"The value of the scope {scope.name!r} is a {type(value).__name__}, and "
+                    f"{mapper.class_.__name__}.{scope.column} holds {held.__name__}: convert it first.",
+                    scope.name,
+                )
+
     def refuse_stranger(self, mapper: Mapper[Any]) -> None:
         """
         Refuse a mapped class that was not looked at.
@@ -88,6 +104,15 @@ class ScopeSet:
     def is_empty(self) -> bool:
         """Return whether none of the scopes is about anything."""
         return not any(self.mappers.values())
+
+
+def _python_type(column: Any) -> type[Any] | None:
+    """Return the type of a column's values, if SQLAlchemy knows it."""
+    try:
+        found: type[Any] = column.type.python_type
+    except NotImplementedError:
+        return None
+    return None if found is object or isinstance(column.type, TypeDecorator) else found
 
 
 def _concerns(scope: Scope[Any], mapper: Mapper[Any]) -> bool:

@@ -78,6 +78,9 @@ class _Declared:
                 f"{relation} goes through the table of {name}, which has a scope: rows that it hides would still be "
                 f"led through. Relate {own} to {name}, and {name} to {other}."
             )
+        for scope in (each for each, mappers in self._mappers.items() if mapper in mappers):
+            for table in _tables_in(relation.secondary):
+                scope.refuse_between(table, relation)
 
     def _refuse(self, where: Any, expression: Any, *, own: Mapper[Any] | None = None) -> None:
         try:

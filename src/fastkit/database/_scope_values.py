@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -22,18 +21,21 @@ log = logging.getLogger("fastkit.database")
 
 class _Lift:
     """
-    One `with shop.unscoped(...)`, for the task or thread that entered it.
+    One `with shop.unscoped(...)`, for the task or thread that entered it and the tasks that it starts.
 
     Attributes:
         scopes: Which scopes do not hold.
-        holder: For whom.
+        unit: Whose they are; None once it has ended, for tasks that go on.
         earlier: What was changed before, for which they hold still.
     """
 
-    def __init__(self, scopes: Iterable[Scope[Any]], earlier: Iterable[InstanceState[Any]]) -> None:
+    def __init__(self, scopes: Iterable[Scope[Any]], unit: object, earlier: Iterable[InstanceState[Any]]) -> None:
         self.scopes = frozenset(scopes)
-        self.holder = _me()
+        self.unit: object | None = unit
         self.earlier = WeakSet(earlier)
+
+
+_LIFTS: ContextVar[tuple[_Lift, ...]] = ContextVar("fastkit_lifts", default=())
 
 
 class ScopeValues:
@@ -47,7 +49,7 @@ class ScopeValues:
     def __init__(self, owner: ScopeSet) -> None:
         self.owner = owner
         self._values = {scope: scope.value for scope in owner.scopes if scope.value is not MISSING}
-        self._lifts: list[_Lift] = []
+        self._lifts = 0
         self._criteria: dict[frozenset[Scope[Any]], Criteria | None] = {}
         self._excused: WeakKeyDictionary[InstanceState[Any], frozenset[Scope[Any]]] = WeakKeyDictionary()
         self._may_hold_others = False
@@ -55,9 +57,12 @@ class ScopeValues:
     def set(self, scope: Scope[Any], value: object) -> None:
         """Set the value of a scope, once and for all."""
         self._refuse_unknown(scope)
-        if value is None and scope.value is MISSING:
+        if value is None:
             raise ScopeError(f"The value of the scope {scope.name!r} is None, which is nobody.", scope.name)
-        if self._values.setdefault(scope, value) != value or scope.value is not MISSING:
+        if scope.value is not MISSING:
+            raise ScopeError(f"The scope {scope.name!r} is the same for all units: it takes no value.", scope.name)
+        self.owner.check_value(scope, value)
+        if self._values.setdefault(scope, value) != value:
             raise ScopeError(
                 f"The scope {scope.name!r} of this unit of work has a value already: make another unit for another.",
                 scope.name,
@@ -75,13 +80,16 @@ class ScopeValues:
         for scope in scopes:
             self._refuse_unknown(scope)
         log.info("%s without %s: %s", name, ", ".join(scope.name for scope in scopes), reason)
-        lift = _Lift(scopes, unsent(session))
-        self._lifts.append(lift)
+        lift = _Lift(scopes, self, unsent(session))
+        _LIFTS.set((*_LIFTS.get(), lift))
+        self._lifts += 1
         self._may_hold_others = True
         try:
             yield
         finally:
-            self._lifts.remove(lift)
+            lift.unit = None
+            _LIFTS.set(tuple(each for each in _LIFTS.get() if each is not lift))
+            self._lifts -= 1
             for state in unsent(session):
                 if state not in lift.earlier:
                     self._excused[state] = self._excused.get(state, frozenset()) | lift.scopes
@@ -97,10 +105,11 @@ class ScopeValues:
     @property
     def lifted(self) -> frozenset[Scope[Any]]:
         """Return the scopes that do not hold now, for who asks."""
-        if not self._lifts:
-            return frozenset()
-        me = _me()
-        return frozenset(scope for lift in self._lifts if lift.holder is me for scope in lift.scopes)
+        return frozenset(scope for lift in self._open_lifts for scope in lift.scopes)
+
+    @property
+    def _open_lifts(self) -> Sequence[_Lift]:
+        return [lift for lift in _LIFTS.get() if lift.unit is self] if self._lifts else ()
 
     def holding(self, mapper: Mapper[Any], but: frozenset[Scope[Any]] | None = None) -> Iterator[Scope[Any]]:
         """Yield the scopes that hold for a mapped class now, or those that are not among these."""
@@ -113,10 +122,9 @@ class ScopeValues:
 
     def holding_for(self, state: InstanceState[Any]) -> Iterator[Scope[Any]]:
         """Yield the scopes that hold for what was changed of an object: those that held when it was changed."""
-        me = _me() if self._lifts else None
         excused = self._excused.get(state, frozenset())
-        for lift in self._lifts:
-            if lift.holder is me and state not in lift.earlier:
+        for lift in self._open_lifts:
+            if state not in lift.earlier:
                 excused |= lift.scopes
         return self.holding(state.mapper, excused)
 
@@ -131,16 +139,8 @@ class ScopeValues:
 
     def refuse(self, mapper: Mapper[Any], why: str) -> NoReturn:
         """Raise `ScopeError` about a mapped class, with the way around it."""
-        scope = next(self.holding(mapper))
-        raise ScopeError(f"{why}, or say `with shop.unscoped({scope.name}, reason=...)`.", scope.name)
-
-
-def _me() -> object:
-    """Return the task or thread that runs now."""
-    try:
-        return asyncio.current_task() or threading.current_thread()
-    except RuntimeError:
-        return threading.current_thread()
+        names = [scope.name for scope in self.holding(mapper)]
+        raise ScopeError(f"{why}, or say `with shop.unscoped({', '.join(names)}, reason=...)`.", names[0])
 
 
 def unsent(session: Session) -> list[InstanceState[Any]]:

@@ -86,11 +86,14 @@ class ScopeWrites(ScopeValues):
         if not is_hidden:
             if hidden:
                 name, other = type(entity).__name__, type(hidden[0]).__name__
-                self.refuse(object_mapper(hidden[0]), f"To delete this {name} would delete a {other} for good")
+                self._refuse_deletion(
+                    object_mapper(hidden[0]), f"To delete this {name} would delete a {other} for good"
+                )
             return False
         session.add(entity)
+        moment = self.deletion(state.mapper)
         for each in hidden:
-            for name, value in self.deletion(object_mapper(each)).items():
+            for name, value in {**self.deletion(object_mapper(each)), **moment}.items():
                 if getattr(each, name) is None:
                     setattr(each, name, value)
         self._may_hold_others = True
@@ -100,7 +103,13 @@ class ScopeWrites(ScopeValues):
         """Refuse to delete for good what was only taken out of a list."""
         if state.key is not None and self.deletion(state.mapper) and state.mapper._is_orphan(state):  # noqa: SLF001 - no public word
             name = state.mapper.class_.__name__
-            self.refuse(state.mapper, f"delete-orphan would delete a {name} for good; delete() it by its repository")
+            self._refuse_deletion(
+                state.mapper, f"delete-orphan would delete a {name} for good; delete() it by its repository"
+            )
+
+    def _refuse_deletion(self, mapper: Mapper[Any], why: str) -> NoReturn:
+        scope = next(each for each in self.holding(mapper) if each.deletion())
+        raise ScopeError(f"{why}, or say `with shop.unscoped({scope.name}, reason=...)`.", scope.name)
 
     # -- objects
 
@@ -121,8 +130,8 @@ class ScopeWrites(ScopeValues):
                 self._refuse_orphan(state)
                 self._stamp_object(state)
                 self._refuse_expressions(state)
-                if state in self._from_elsewhere and state.key is not None:
-                    self._refuse_unless_there(session, state)
+            for state in [each for each in self._from_elsewhere if each.session is session]:
+                self._refuse_unless_there(session, state)  # a row may come to refer to it
         self._refuse_others(unsent(session))
 
     def _stamp_object(self, state: InstanceState[Any]) -> None:
@@ -146,7 +155,8 @@ class ScopeWrites(ScopeValues):
         keys = [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
         told = and_(*(column == value for column, value in zip(keys, key[1], strict=True)))
         if not session.scalar(select(exists(select(keys[0]).where(told)))):
-            self.refuse(mapper, f"This {mapper.class_.__name__} was not read by this unit, and is not there for it")
+            name = mapper.class_.__name__
+            self.refuse(mapper, f"This {name} is from elsewhere, and not there for the scopes: read it in this unit")
         self._from_elsewhere.discard(state)
 
     def check_flushed(self, context: UOWTransaction) -> None:
@@ -204,7 +214,9 @@ class ScopeWrites(ScopeValues):
         if isinstance(statement, Update):
             self._refuse_update(mapper, statement, parameters or {})
         elif self.deletion(mapper):
-            self.refuse(mapper, f"delete({name}) would delete rows for good; use bulk.delete(), which hides them")
+            self._refuse_deletion(
+                mapper, f"delete({name}) would delete rows for good; use bulk.delete(), which hides them"
+            )
 
     def _refuse_other_tables(self, mapper: Mapper[Any]) -> None:
         """Refuse rows of which another table tells whose they are: they would be written as often as that has rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Table
 from sqlalchemy.orm import Mapper
 
 from fastkit.errors import DeclarationError
@@ -37,7 +37,7 @@ class Scope(Generic[V]):
         where: Returns the criterion of a model for a value, instead of equality: `where(Note, user_id)`.
         models: Which classes it is about, mixins among them. By default all that have *column*, and any other class
             of the unit's metadata has to be in *exempt*, so that none is forgotten.
-        exempt: Classes without *column* that are for everybody, such as countries.
+        exempt: Classes without *column* that are for everybody, such as countries, and such tables between two classes.
         value: The value, where it is the same for all units; such a scope need not be set.
 
     Raises:
@@ -51,7 +51,7 @@ class Scope(Generic[V]):
         *,
         where: Callable[[Any, V], ColumnElement[bool]] | None = None,
         models: Sequence[type[Any]] = (),
-        exempt: Sequence[type[Any]] = (),
+        exempt: Sequence[type[Any] | Table] = (),
         value: V | Any = MISSING,
     ) -> None:
         if column is None and (where is None or not models):
@@ -61,12 +61,19 @@ class Scope(Generic[V]):
             )
         if models and exempt:
             raise DeclarationError(f"Scope({name!r}): with models= it is about no other class, so leave exempt= out.")
+        if column is not None and not isinstance(column, str):
+            raise DeclarationError(f"Scope({name!r}): name the column by a text, as in Scope({name!r}, 'tenant_id').")
+        for what, given in (("models", models), ("exempt", exempt)):
+            kinds: tuple[type[Any], ...] = (type, Table) if what == "exempt" else (type,)
+            if isinstance(given, str | type) or not all(isinstance(each, kinds) for each in given):
+                raise DeclarationError(f"Scope({name!r}): {what}= is a list of classes, as in {what}=[Country].")
         self.name = name
         self.column = column
         self.value = value
         self._where = where
         self._models = tuple(models)
-        self._exempt = tuple(exempt)
+        self._exempt = tuple(each for each in exempt if isinstance(each, type))
+        self._exempt_tables = tuple(each for each in exempt if isinstance(each, Table))
 
     def __repr__(self) -> str:
         return f"Scope({self.name!r})"
@@ -93,6 +100,21 @@ class Scope(Generic[V]):
                 f"it: add the column, or say that its rows are for everybody, by exempt=[{mapper.class_.__name__}]."
             )
         return False
+
+    def refuse_between(self, table: Any, relation: object) -> None:
+        """
+        Refuse a table without a class that relates rows of the scope to any others.
+
+        Raises:
+            DeclarationError: It has not the column, and is not exempt.
+        """
+        if self._models or self.column is None or table in self._exempt_tables or self.column in table.c:
+            return
+        raise DeclarationError(
+            f"{relation} goes through the table {table.name}, which has no column {self.column!r}, so rows of it may "
+            f"relate what the scope {self.name!r} keeps apart: give it the column and composite foreign keys with it, "
+            f"or say exempt=[{table.name}]."
+        )
 
     def criterion(self, model: Any, value: Any) -> ColumnElement[bool]:
         """Return which rows of a model there are for a value."""
