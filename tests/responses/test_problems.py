@@ -49,6 +49,8 @@ def made(error: type[FastkitError]) -> FastkitError:
         return error("Book", identity=SECRET)
     if issubclass(error, errors.RowMismatchError):
         return error(SECRET, [(SECRET, "decimal_type")])
+    if issubclass(error, errors.ScopeError):
+        return error(SECRET, SECRET)
     if issubclass(error, errors.MultipleFoundError):
         return error("Book")
     if issubclass(error, errors.RulesBrokenError):
