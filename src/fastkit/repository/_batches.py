@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
+from operator import itemgetter
 from types import GenericAlias
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -253,8 +254,8 @@ def _types(rows: Iterable[tuple[Any, ...]]) -> AbstractSet[type[Any]]:
 def _types_of(rows: Held, names: AbstractSet[str]) -> AbstractSet[type[Any]]:
     """Return the types of the values under these names, having seen that no name is missing."""
     deque(rows, maxlen=0)
-    few = tuple(name for name in rows.names if name in names)
-    return _types(map(getter(few), rows.mappings)) if few else frozenset()
+    few = [name for name in rows.names if name in names]
+    return {kind for name in few for kind in set(map(type, map(itemgetter(name), rows.mappings)))}
 
 
 def _is_sql(kind: type[Any]) -> bool:
