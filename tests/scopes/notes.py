@@ -70,6 +70,7 @@ class Draft(Base):
     """Of one owner, and seen by all of the tenant once it is public."""
 
     __tablename__ = "sc_draft"
+    __table_args__ = (UniqueConstraint("id", "tenant_id", "owner_id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     tenant_id: Mapped[int] = mapped_column()
     owner_id: Mapped[int] = mapped_column()

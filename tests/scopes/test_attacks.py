@@ -40,6 +40,7 @@ from sqlalchemy import (
     literal,
     select,
     table,
+    tablesample,
     text,
     update,
     values,
@@ -50,6 +51,7 @@ from sqlalchemy.orm import (
     Mapped,
     Session,
     aliased,
+    joinedload,
     load_only,
     make_transient_to_detached,
     mapped_column,
@@ -138,6 +140,14 @@ REFUSED: dict[str, Callable[[], Any]] = {
     ),
     "criterion of a loader": lambda: select(Folder).options(
         selectinload(Folder.notes.and_(Note.id.in_(select(NOTES.c.id))))
+    ),
+    "table in a query of FROM": lambda: select(
+        Note.id, select(NOTES.c.slug, Country.__table__.c.id.label("country")).subquery().c.slug
+    ),
+    "sample": lambda: select(tablesample(Note, func.bernoulli(1)).c.id),
+    "sample as a source": lambda: select(Note.id).select_from(tablesample(Note, func.bernoulli(1))),
+    "criterion of a joined loader": lambda: select(Line).options(
+        joinedload(Line.note.and_(Note.id.in_(select(NOTES.c.id))))
     ),
     "function": lambda: func.coalesce(select(func.group_concat(NOTES.c.slug)).scalar_subquery(), ""),
     "another object of the table": lambda: select(STRANGE),
@@ -313,8 +323,9 @@ def test_a_lift_holds_for_what_it_starts(tmp_path: Path) -> None:
             with shop.unscoped(tenant, reason="x"):
                 within = await asyncio.wait_for(shop.notes.count(), 5)
                 left = asyncio.create_task(later())
-            go.set()
-            counts = [within, await left]
+            with shop.unscoped(soft_delete, reason="x"):
+                go.set()
+                counts = [within, await left]
         async with AsyncShop(database).scoped(tenant, THEIRS).scoped(owner, 5) as shop:
             folders = await shop.folders.count()
         await database.close()
@@ -360,12 +371,47 @@ def test_a_row_that_was_hidden_by_hand(database: Database) -> None:
     """It is there no more for the block that has hidden it, however it did."""
     hide = soft_delete.deletion()
     with ours(database) as shop:
-        first, second = shop.notes.get_one(1), shop.notes.get_one(3)
-        first.deleted_at = hide["deleted_at"]
+        note = shop.notes.get_one(1)
+        note.deleted_at = hide["deleted_at"]
         shop.session.flush()
+
+        assert shop.notes.get(note.id) is None
+        shop.rollback()
+    with ours(database) as shop:
+        note = shop.notes.get_one(3)
         shop.session.execute(update(Note).where(Note.id == 3).values(**hide))
 
-        assert [shop.notes.get(note.id) for note in (first, second)] == [None, None]
+        assert shop.notes.get(note.id) is None
+        shop.rollback()
+
+
+def test_what_is_hidden_together(database: Database) -> None:
+    """An object and what goes with it have the same moment; one that was detached is hidden like any other."""
+    with Session(database.engine, expire_on_commit=False) as session:
+        detached = session.get_one(Note, 1)
+
+    with ours(database).begin() as shop:
+        shop.notes.delete(detached)
+    with Session(database.engine) as session:
+        moments = set(session.scalars(select(Line.deleted_at).where(Line.note_id == 1, Line.id < 12)))
+        assert moments == {session.get_one(Note, 1).deleted_at}
+        assert None not in moments
+
+
+def test_a_value_that_comes_later(database: Database) -> None:
+    """What is for everybody can be read before it is known who asks."""
+    with Shop(database) as shop:
+        assert shop.countries.count() == 1
+        assert shop.scoped(tenant, OURS).scoped(owner, 5).notes.count() == 4
+
+
+def test_an_upsert_by_what_a_scope_of_its_own_says(database: Database) -> None:
+    """A column that a criterion mentions does not tell whose a row is."""
+    with ours(database) as shop:
+        with pytest.raises(ScopeError, match="the scope 'owner' hides"):
+            shop.drafts.bulk.upsert(
+                [{"id": 1, "owner_id": 5, "tenant_id": OURS}], match=["id", "tenant_id", "owner_id"]
+            )
         shop.rollback()
 
 

@@ -7,8 +7,35 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Column, ForeignKey, Integer, Table, exists, func, literal, select, true, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, column_property, mapped_column, relationship
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    TypeDecorator,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    column_property,
+    foreign,
+    mapped_column,
+    query_expression,
+    relationship,
+    remote,
+    with_expression,
+)
 
 from fastkit.database import Database
 from fastkit.deps import install
@@ -213,6 +240,79 @@ def test_a_class_of_another_base(database: Database) -> None:
         pytest.raises(ScopeError, match="in no registry of this unit's models"),
     ):
         shop.session.execute(select(stranger))
+    with unit_of(note, scope)(database).scoped(scope, 1) as shop:
+        shop.session.add(stranger(id=1, owner_id=2))
+        with pytest.raises(ScopeError, match="in no registry of this unit's models"):
+            shop.session.flush()
+        shop.rollback()
+
+
+class Hexadecimal(TypeDecorator[int]):
+    """A number that is kept as a text."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Any) -> str | None:
+        """Return the text."""
+        return None if value is None else f"{value:x}"
+
+    def process_result_value(self, value: str | None, dialect: Any) -> int | None:
+        """Return the number."""
+        return None if value is None else int(value, 16)
+
+
+def test_a_value_as_the_column_keeps_it(database: Database) -> None:
+    """The value is converted as any other of the column, in criteria and in new rows."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Note(Base):
+        __tablename__ = "hexed"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner_id: Mapped[int] = mapped_column(Hexadecimal)
+
+    scope = Scope[int]("owner", "owner_id")
+    database.create_all(Base.metadata)
+    with unit_of(Note, scope)(database).scoped(scope, 31).begin() as shop:
+        shop.rows.add(Note(id=1))
+    for value, expected in ((31, 1), (30, 0)):
+        with unit_of(Note, scope)(database).scoped(scope, value) as shop:
+            assert shop.rows.count() == expected
+    with database.engine.connect() as connection:
+        assert connection.scalar(select(literal_column("owner_id")).select_from(text("hexed"))) == "1f"
+
+
+def test_a_condition_past_a_scope(database: Database) -> None:
+    """A relationship whose condition reads a table is told when the unit is made."""
+    _, note = models()
+    table = note.__table__
+    newest = select(func.max(table.alias().c.id)).scalar_subquery()
+    note.newest = relationship(
+        note, primaryjoin=(foreign(note.owner_id) == remote(note.owner_id)) & (remote(note.id) == newest), viewonly=True
+    )
+
+    with pytest.raises(DeclarationError, match=r"Note\.newest: The table note has the scope 'owner'"):
+        unit_of(note, Scope[int]("owner", "owner_id"))(database)
+
+
+def test_an_expression_that_is_loaded(database: Database) -> None:
+    """with_expression() gets no criteria: it may be about the row itself, and about no other one."""
+    _, note = models()
+    note.more = query_expression()
+    other, scope = aliased(note), Scope[int]("owner", "owner_id")
+    earlier = select(func.count(other.id)).where(other.id < note.id).scalar_subquery()
+    database.create_all(note.metadata)
+    with Session(database.engine) as session:
+        session.add(note(id=1, owner_id=1))
+        session.commit()
+
+    with unit_of(note, scope)(database).scoped(scope, 1) as shop:
+        with pytest.raises(ScopeError):
+            shop.session.execute(select(note).options(with_expression(note.more, earlier)))
+        (found,) = shop.session.scalars(select(note).options(with_expression(note.more, note.id + 1)))
+        assert found.more == 2
 
 
 def test_a_class_whose_other_table_has_the_column(database: Database) -> None:

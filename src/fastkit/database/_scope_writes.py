@@ -81,6 +81,8 @@ class ScopeWrites(ScopeValues):
         if state.key is None or not self.owner.has_deletions:
             return False
         is_hidden, gone = bool(self.deletion(state.mapper)), [entity]
+        if is_hidden:
+            session.add(entity)  # so that what goes with it can be read
         gone += [found for found, *_ in state.mapper.cascade_iterator("delete", state)]
         hidden = [each for each in gone if self.deletion(object_mapper(each))]
         if not is_hidden:
@@ -90,7 +92,6 @@ class ScopeWrites(ScopeValues):
                     object_mapper(hidden[0]), f"To delete this {name} would delete a {other} for good"
                 )
             return False
-        session.add(entity)
         moment = self.deletion(state.mapper)
         for each in hidden:
             for name, value in {**self.deletion(object_mapper(each)), **moment}.items():
