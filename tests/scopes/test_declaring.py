@@ -111,6 +111,26 @@ def test_a_class_without_the_column(database: Database) -> None:
             assert shop.outcome is not None
 
 
+def test_a_class_that_is_exempt_though_it_has_the_column(database: Database) -> None:
+    """Its rows are for everybody, because it is said so."""
+    base, note = models()
+
+    class Notice(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "notice"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner_id: Mapped[int]
+
+    scope = Scope[int]("owner", "owner_id", exempt=[Notice])
+    database.create_all(base.metadata)
+    with Session(database.engine) as session:
+        session.add_all([Notice(id=1, owner_id=1), Notice(id=2, owner_id=2), note(id=1, owner_id=2)])
+        session.commit()
+
+    with unit_of(Notice, scope)(database).scoped(scope, 1) as shop:
+        assert shop.rows.count() == 2
+        assert shop.session.scalars(select(note)).all() == []
+
+
 def test_a_class_that_is_mapped_later(database: Database) -> None:
     """A class that was mapped since the last unit is looked at by the next one."""
     base, note = models()
