@@ -422,6 +422,16 @@ def test_a_parent_that_is_deleted_for_good(database: Database) -> None:
         family.parents.add(Parent(id=1, children=[Child()]))
     with Family(database) as family, pytest.raises(ScopeError, match="would delete a Child for good"):
         family.parents.delete(family.parents.get_one(1))
+    with Session(database.engine) as session:
+        detached = session.get_one(Parent, 1)
+    with Family(database) as family, pytest.raises(ScopeError, match="would delete a Child for good"):
+        family.parents.delete(detached)
+    with Family(database).begin() as family:
+        family.parents.add(Parent(id=2))
+    with Family(database).begin() as family:
+        family.parents.delete(family.parents.get_one(2))
+    with Family(database) as family:
+        assert [parent.id for parent in family.parents.all()] == [1]
 
 
 def test_a_row_of_another_owner_that_is_seen(database: Database) -> None:

@@ -80,25 +80,19 @@ class ScopeWrites(ScopeValues):
         state = instance_state(entity)
         if state.key is None or not self.owner.has_deletions:
             return False
-        is_hidden, gone = bool(self.deletion(state.mapper)), [entity]
-        if is_hidden:
-            session.add(entity)  # so that what goes with it can be read
-        gone += [found for found, *_ in state.mapper.cascade_iterator("delete", state)]
+        session.add(entity)  # so that what goes with it can be read
+        gone = [entity, *(found for found, *_ in state.mapper.cascade_iterator("delete", state))]
         hidden = [each for each in gone if self.deletion(object_mapper(each))]
-        if not is_hidden:
-            if hidden:
-                name, other = type(entity).__name__, type(hidden[0]).__name__
-                self._refuse_deletion(
-                    object_mapper(hidden[0]), f"To delete this {name} would delete a {other} for good"
-                )
-            return False
         moment = self.deletion(state.mapper)
+        if hidden and not moment:
+            why = f"To delete this {type(entity).__name__} would delete a {type(hidden[0]).__name__} for good"
+            self._refuse_deletion(object_mapper(hidden[0]), why)
         for each in hidden:
             for name, value in {**self.deletion(object_mapper(each)), **moment}.items():
                 if getattr(each, name) is None:
                     setattr(each, name, value)
-        self._may_hold_others = True
-        return True
+        self._may_hold_others = self._may_hold_others or bool(moment)
+        return bool(moment)
 
     def _refuse_orphan(self, state: InstanceState[Any]) -> None:
         """Refuse to delete for good what was only taken out of a list."""
@@ -176,12 +170,11 @@ class ScopeWrites(ScopeValues):
             self._rewritten.add(mapper.base_mapper)
 
     def _refuse_others(self, states: Sequence[InstanceState[Any]]) -> None:
-        for state in states:
-            for scope in self.holding_for(state):
-                for name, value in self._stamp(scope, state.mapper).items():
-                    is_kept = state.key is not None and not scope.is_equality and name not in state.committed_state
-                    if state.dict.get(name) != value and not is_kept:
-                        self.refuse_other(state.mapper, name)
+        for state, scope in ((state, scope) for state in states for scope in self.holding_for(state)):
+            for name, value in self._stamp(scope, state.mapper).items():
+                is_kept = state.key is not None and not scope.is_equality and name not in state.committed_state
+                if state.dict.get(name) != value and not is_kept:
+                    self.refuse_other(state.mapper, name)
 
     def hides(self, mapper: Mapper[Any], *, stale: bool) -> bool:
         """Return whether the session may hold an object of a class that is not there for its scopes any more."""

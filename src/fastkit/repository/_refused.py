@@ -27,12 +27,12 @@ def told_row(batch: Batch, dialect: Dialect) -> Generator[None]:
 
 def _place(error: ConstraintError | InvalidValueError, batch: Batch, dialect: Dialect) -> str:
     if isinstance(error, NotNullError | InvalidValueError):
-        for column in batch.columns:
-            if not error.columns or column.name in error.columns:
-                refuses = _is_missing if isinstance(error, NotNullError) else _Judge(column, dialect).refuses
-                for number, value in zip(batch.numbers, batch.values_of(column), strict=True):
-                    if refuses(value):
-                        return f"It is row {number}, column {column.name!r}."
+        for column in (each for each in batch.columns if not error.columns or each.name in error.columns):
+            refuses = _is_missing if isinstance(error, NotNullError) else _Judge(column, dialect).refuses
+            told = zip(batch.numbers, map(refuses, batch.values_of(column)), strict=True)
+            number = next((number for number, is_refused in told if is_refused), None)
+            if number is not None:
+                return f"It is row {number}, column {column.name!r}."
     first, last = min(batch.numbers), max(batch.numbers)
     return f"It is row {first}." if first == last else f"It is one of the rows {first} to {last}."
 
