@@ -89,6 +89,8 @@ def test_what_is_no_scope() -> None:
         Scope("owner", "owner_id", models=[note], exempt=[base])
     with pytest.raises(DeclarationError, match="a list of Scope objects, not of 'owner'"):
         unit_of(note, "owner")  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match=r"scopes is a list, as in scopes=\[owner\]"):
+        type("Shop", (UnitOfWork,), {}, scopes=Scope[int]("owner", "owner_id"))
     with pytest.raises(DeclarationError, match="name the column by a text"):
         Scope("owner", note.owner_id)
     for wrong in (["Note"], note, "Note"):

@@ -170,7 +170,8 @@ class ScopeWrites(ScopeValues):
             self._rewritten.add(mapper.base_mapper)
 
     def _refuse_others(self, states: Sequence[InstanceState[Any]]) -> None:
-        for state, scope in ((state, scope) for state in states for scope in self.holding_for(state)):
+        holding = [(state, scope) for state in states for scope in self.holding_for(state)]
+        for state, scope in holding:
             for name, value in self._stamp(scope, state.mapper).items():
                 is_kept = state.key is not None and not scope.is_equality and name not in state.committed_state
                 if state.dict.get(name) != value and not is_kept:

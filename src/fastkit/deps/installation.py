@@ -156,18 +156,14 @@ def _bare_lists(dependant: Any) -> Iterator[str]:
 
 def _mistaken_lists(model: Any, dependant: Any) -> Iterator[str]:
     """Tell of the only list query of a route if it reads a page, and a window is returned, or the other way round."""
-    returned, asked = (
-        page_of(model),
-        [each.call for each in dependant.dependencies if hasattr(each.call, "fastkit_lists")],
-    )
+    returned = page_of(model)
+    asked = [each.call for each in dependant.dependencies if hasattr(each.call, "fastkit_lists")]
     if returned is None or len(asked) != 1:
         return
     is_window, (call,) = returned[0] is Window, asked
     if call.fastkit_windows is not is_window:
-        name, right, wrong = (
-            call.fastkit_lists.__name__,
-            *(("windowed", "listed") if is_window else ("listed", "windowed")),
-        )
+        name = call.fastkit_lists.__name__
+        right, wrong = ("windowed", "listed") if is_window else ("listed", "windowed")
         parameter = "cursor" if is_window else "page"
         yield (
             f"it returns a {returned[0].__name__} and takes {wrong}({name}), which reads no {parameter}: "

@@ -226,9 +226,7 @@ class Projection(Generic[B]):
         writes: BulkWrites[Any] = BulkWrites(model)
         told = writes.upsert_told(session, rows, match, change, "upsert()")
         show_written(session, model)
-        fetch = partial(
-            fetched, session
-        )  # without the criteria of the options, which could hide a row that was written
+        fetch = partial(fetched, session)  # without criteria of options, which could hide a row that was written
         with reading(session, several=True):
             rows = told.rows(fetch, self.ready.plan.statement, dialect_of(session, model))
             return self._made(session, rows, fetch)

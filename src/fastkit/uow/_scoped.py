@@ -24,7 +24,9 @@ class Scoped:
 
     @classmethod
     def _declare_scopes(cls, scopes: Sequence[Scope[Any]]) -> None:
-        given: Sequence[object] = scopes
+        given: Any = scopes
+        if isinstance(given, Scope):
+            raise DeclarationError(f"{cls.__qualname__}: scopes is a list, as in scopes=[{given.name}].")
         wrong = [each for each in given if not isinstance(each, Scope)]
         if wrong:
             raise DeclarationError(f"{cls.__qualname__}: scopes is a list of Scope objects, not of {wrong[0]!r}.")
