@@ -6,7 +6,7 @@ Set everything up in .venv, once, and run a command there; needs nothing but Pyt
     python3 run.py test [-k uow ...]    the tests, on SQLite and on the servers that are found
     python3 run.py check                linters, types and architecture
     python3 run.py faults [...]         each promise under each fault, whole: takes the better part of an hour
-    python3 run.py fuzz [...]           10,000 walks through windows of random lists
+    python3 run.py fuzz [...]           10,000 walks through windows of random lists, and 1,100,000 wrong requests
     python3 run.py soak [...]           10,000 transfers with random faults
     python3 run.py bench [...]          the benchmarks, or one of them: bench guards
 

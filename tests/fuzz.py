@@ -1,4 +1,4 @@
-"""Walk 10,000 times through windows of random lists, and try 1,000 random statements against scopes."""
+"""Walk through windows of random lists, try random statements against scopes, send requests that nobody should."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WALKS = "tests/repository/test_window_walks.py"
 STATEMENTS = "tests/scopes/test_statements.py"
+REQUESTS = "tests/security/fuzzing.py"
 
 
 def main(arguments: list[str]) -> int:
-    """Return 0 if no row was lost, met twice, or seen past a scope; arguments go to pytest."""
+    """Return 0 if no row was lost, met twice, or seen past a scope, and no answer is wrong; arguments go to pytest."""
     environment = {"FASTKIT_EXAMPLES": "1000", **os.environ, "FASTKIT_REQUIRE_SERVERS": "1"}
-    return subprocess.call(
-        [sys.executable, "-m", "pytest", "-q", "-n", "auto", WALKS, STATEMENTS, *arguments], cwd=ROOT, env=environment
-    )
+    walks = [sys.executable, "-m", "pytest", "-q", "-n", "auto", WALKS, STATEMENTS, *arguments]
+    failed = [subprocess.call(command, cwd=ROOT, env=environment) for command in (walks, [sys.executable, REQUESTS])]
+    return 1 if any(failed) else 0
 
 
 if __name__ == "__main__":

@@ -144,3 +144,111 @@ def test_the_app_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     assert twice.status_code == 409
     assert twice.json() == json.loads(re.findall(r"^```json\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)[0])
     assert missing.status_code == 404
+
+
+def test_the_routes_of_crud_are_those_of_the_page(tmp_path, monkeypatch) -> None:
+    """What `crud_router` makes and the plain routes of its page answer the same, byte for byte, headers included."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "docs_crud", module := type(sys)("docs_crud"))
+    for block in PYTHON.findall((ROOT / "docs" / "crud.md").read_text()):
+        exec(block, module.__dict__)
+    body, owner = {"title": "Emma", "stock": 3}, {"X-User": "7"}
+
+    async def visit(client: httpx2.AsyncClient, place: str) -> list[Any]:
+        made = await client.post(place, json=body)
+        one = f"{place}/{made.json()['id']}"
+        tag = {"If-Match": made.headers["ETag"]}
+        asked: list[tuple[str, str, Any, dict[str, str]]] = [
+            ("GET", one, None, {}),
+            ("GET", one, None, {"If-None-Match": made.headers["ETag"]}),
+            ("PATCH", one, {"stock": None}, {}),
+            ("PATCH", one, {"stock": 1}, tag),
+            ("PUT", one, {"title": "Again"}, tag),
+            ("PUT", one, {"title": "Again"}, {}),
+            ("GET", f"{place}?sort=-stock&title=gain", None, {}),
+            ("GET", f"{place}?colour=red", None, {}),
+            ("GET", one, None, {"X-User": "8"}),
+            ("DELETE", one, None, {}),
+            ("DELETE", one, None, {}),
+        ]
+        answers = [await client.request(method, path, json=data, headers=more) for method, path, data, more in asked]
+        return [(each.status_code, each.content, {**each.headers}) for each in (made, *answers)]
+
+    async def both() -> list[Any]:
+        await module.database.create_all(module.Base.metadata)
+        async with (
+            module.database,
+            httpx2.AsyncClient(
+                transport=httpx2.ASGITransport(app=module.app), base_url="http://shop", headers=owner
+            ) as client,
+        ):
+            return [await visit(client, place) for place in ("/books", "/plain/books")]
+
+    made, plain = asyncio.run(both())
+    schema = module.app.openapi()["paths"]
+
+    assert [each[0] for each in made] == [201, 200, 304, 422, 200, 412, 200, 200, 422, 404, 204, 404]
+    assert made == plain
+    for path in ("", "/{book_id}"):
+        described = [schema[f"{prefix}books{path}"] for prefix in ("/", "/plain/")]
+        for method, operation in described[0].items():
+            assert operation["responses"].keys() == described[1][method]["responses"].keys()
+            assert operation["parameters"] == described[1][method]["parameters"]
+
+
+def test_an_existing_app_goes_on_while_one_route_is_changed(tmp_path, monkeypatch) -> None:
+    """The routes of the page on adopting, old and new, side by side on one engine; errors as the page says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "docs_adopting", module := type(sys)("docs_adopting"))
+    for block in PYTHON.findall((ROOT / "docs" / "adopting.md").read_text()):
+        exec(block, module.__dict__)
+
+    async def visit() -> list[httpx2.Response]:
+        async with module.engine.begin() as connection:
+            await connection.run_sync(module.Base.metadata.create_all)
+        transport = httpx2.ASGITransport(app=module.app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://shop") as client:
+            answers = [
+                await client.post("/authors", json={"name": "Ovid"}),
+                await client.post("/v2/authors", json={"name": "Sappho"}),
+                await client.post("/v2/authors", json={"name": "Sappho"}),
+                await client.get("/authors/2"),
+                await client.get("/v2/authors/1"),
+                await client.get("/authors/9"),
+                await client.get("/v2/authors/9"),
+                await client.get("/authors/x"),
+                await client.get("/v2/books"),
+            ]
+        await module.engine.dispose()
+        return answers
+
+    answers = asyncio.run(visit())
+
+    assert [each.status_code for each in answers] == [201, 201, 409, 200, 200, 404, 404, 422, 200]
+    assert [each.json().get("name") for each in answers[:5]] == ["Ovid", "Sappho", None, "Sappho", "Ovid"]
+    assert answers[2].json()["errors"][0]["pointer"] == "/name"
+    assert answers[5].json() == {"detail": "No such author"}
+    assert answers[6].json()["type"] == "urn:fastkit:problem:not-found"
+    assert isinstance(answers[7].json()["detail"], list)
+
+
+def test_the_app_of_the_errors_page_answers_as_shown(tmp_path, monkeypatch) -> None:
+    """The second book gets the document that the page shows, and a service's own error its members."""
+    page = (ROOT / "docs" / "errors.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "docs_errors", module := type(sys)("docs_errors"))
+    for block in PYTHON.findall(page):
+        exec(block, module.__dict__)
+
+    async def visit() -> list[httpx2.Response]:
+        await module.database.create_all(module.Base.metadata)
+        async with module.app.router.lifespan_context(module.app):
+            transport = httpx2.ASGITransport(app=module.app)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://shop") as client:
+                await client.post("/books", json={"sku": "EMMA"})
+                return [await client.post("/books", json={"sku": "EMMA"}), await client.post("/orders?sku=EMMA")]
+
+    twice, order = asyncio.run(visit())
+
+    assert twice.json() == json.loads(re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0])
+    assert (order.status_code, order.json()["left"]) == (409, 0)

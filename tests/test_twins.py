@@ -129,7 +129,16 @@ def test_what_asks_the_database_is_awaited(sync: type[Any], twin: type[Any]) -> 
     kept = {name for name, member in surface(twin).items() if function_of(member) and name not in waits}
 
     assert not any(inspect.iscoroutinefunction(function_of(member)) for member in surface(sync).values())
-    assert kept <= at_once | {"with_options", "lifespan", "serving", "outcome", "capacity", "checked_out", "__init__"}
+    assert kept <= at_once | {
+        "with_options",
+        "versions",
+        "lifespan",
+        "serving",
+        "outcome",
+        "capacity",
+        "checked_out",
+        "__init__",
+    }
 
 
 @named

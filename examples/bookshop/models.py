@@ -27,6 +27,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.sql.compiler import DDLCompiler
 
+from fastkit.models import Versioned
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime, stored in UTC and read back in UTC, to the microsecond, on every database."""
@@ -104,7 +106,7 @@ class Book(Base):
     )
 
 
-class Customer(Base):
+class Customer(Versioned, Base):
     """Somebody who buys books, unless blocked; cannot be deleted while an order is left."""
 
     __tablename__ = "customer"

@@ -6,7 +6,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from fastkit import Schema
+
+SOMETHING = r"[^\s\x1c-\x1f\x85]"
+"""At least one character that is no space, in the words of JSON Schema and of Pydantic alike."""
 
 Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """The number of a row, as large as an INTEGER column can hold."""
@@ -14,16 +19,18 @@ Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Quantity = Annotated[int, Field(ge=1, le=1_000)]
 Price = Annotated[Decimal, Field(ge=0, le=Decimal("9999.99"), decimal_places=2)]
 Amount = Annotated[Decimal, Field(gt=0, lt=10**10, decimal_places=2)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Name = Annotated[str, Field(max_length=100, pattern=SOMETHING), AfterValidator(str.strip)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Sku = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9-]{1,20}$")]
 Email = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s.]+(\.[^@\s.]+)+$"),
+    Field(max_length=254, pattern=r"^ *[^@\s\x85]+@[^@\s\x85.]+(\.[^@\s\x85.]+)+ *$"),
+    AfterValidator(str.strip),
+    AfterValidator(str.lower),
 ]
 
 
-class Input(BaseModel):
+class Input(Schema):
     """What a client sends: a misspelt field is an error, not silence."""
 
     model_config = ConfigDict(extra="forbid")
@@ -52,7 +59,7 @@ class BookIn(Input):
     """A book to sell."""
 
     sku: Sku = Field(description="Article number of the shop.", examples=["AUSTEN-EMMA"])
-    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] = Field(
+    title: Annotated[str, Field(max_length=200, pattern=SOMETHING), AfterValidator(str.strip)] = Field(
         description="Title in English.",
         examples=["Emma"],
     )
@@ -82,6 +89,10 @@ class CustomerIn(Input):
     email: Email = Field(description="Address, unique in the shop; kept in lower case.", examples=["ada@example.com"])
 
 
+class CustomerPatch(CustomerIn, partial=True):
+    """What is to change of a customer; what is absent stays."""
+
+
 class CustomerOut(Output):
     """A customer."""
 
@@ -100,6 +111,7 @@ class OrderIn(Input):
         max_length=50,
         description="Copies wanted, by number of the book.",
         examples=[{"42": 1, "57": 2}],
+        json_schema_extra={"propertyNames": {"pattern": "^[1-9][0-9]{0,8}$"}},  # Pydantic does not tell of keys
     )
 
 
@@ -126,7 +138,7 @@ class ReviewIn(Input):
 
     customer_id: Id = Field(description="Who writes.", examples=[3])
     stars: int = Field(ge=1, le=5, description="From 1, poor, to 5, excellent.", examples=[5])
-    text: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = Field(
+    text: Annotated[str, Field(max_length=2000), AfterValidator(str.strip)] = Field(
         description="The review itself; may be empty.",
         examples=["I read it in one night."],
     )
@@ -146,7 +158,7 @@ class PaymentIn(Input):
     """Money received for an order."""
 
     order_id: Id = Field(description="Number of the order.", examples=[1001])
-    reference: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)] = Field(
+    reference: Annotated[str, Field(max_length=64, pattern=SOMETHING), AfterValidator(str.strip)] = Field(
         description="Reference of the bank, unique.",
         examples=["BANK-2026-000017"],
     )

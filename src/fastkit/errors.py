@@ -30,6 +30,8 @@ FastkitError
 │   ├── DeadlockError
 │   ├── LockTimeoutError
 │   └── StaleRowError
+│       └── PreconditionFailedError  a row is not the version that the client has seen (If-Match)
+├── PreconditionRequiredError    a change that does not say which version it starts from
 ├── UnavailableError             the database cannot answer now
 │   ├── CannotConnectError
 │   ├── ConnectionLostError
@@ -44,6 +46,7 @@ Every error carries what a caller needs as attributes; no message and no member 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -54,13 +57,19 @@ class FastkitError(Exception):
     """
     The root of every error that fastkit raises, and of the business errors of an app that wants problem documents.
 
-    A subclass says by class attributes how it looks on the wire: `status`, the HTTP status code, and `title`, the
-    summary that is the same for every occurrence. The message becomes the `detail` only where `public` is true.
+    A subclass says by class attributes how it looks on the wire: `status`, the HTTP status code from 400 to 599, and
+    `title`, the summary that is the same for every occurrence. The message becomes the `detail` only where `public`
+    is true.
+
+    Raises:
+        DeclarationError: A subclass has another status, or a type that is no absolute URI.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal server error"
     public: ClassVar[bool] = False
+    type: ClassVar[str] = ""
+    """URI of the kind of problem; empty for one made of the class's name. A subclass with another title has its own."""
     retry_after: ClassVar[int | None] = None
     """Seconds after which a client may try again; the `Retry-After` header."""
 
@@ -69,10 +78,28 @@ class FastkitError(Exception):
         if "status" in vars(cls) and "title" not in vars(cls):
             known = cls.status in {status.value for status in HTTPStatus}
             cls.title = HTTPStatus(cls.status).phrase if known else "Error"
+        if "title" in vars(cls) and "type" not in vars(cls):
+            cls.type = ""
+        _check_problem(cls)
 
     def members(self) -> Mapping[str, Any]:
         """Return the extension members of the problem document: safe for clients, JSON-serialisable."""
         return {}
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of the answer; what only one occurrence knows, such as when to come back, is said here."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def _check_problem(error: type[FastkitError]) -> None:
+    status: object = error.status
+    if not (isinstance(status, int) and 400 <= status <= 599):  # noqa: PLR2004 - what HTTP calls errors
+        raise DeclarationError(f"{error.__name__}.status is {status!r}: an error has a status from 400 to 599.")
+    uri: object = error.type
+    if not isinstance(uri, str) or (uri and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S+$", uri)):
+        raise DeclarationError(
+            f"{error.__name__}.type is {uri!r}, which is no absolute URI: write 'https://example.org/problems/sold-out'."
+        )
 
 
 class DeclarationError(FastkitError):
@@ -260,6 +287,7 @@ class _DatabaseAnswerError(FastkitError):
     """What the database said, with the table and the columns it was about where they can be known."""
 
     public = True
+    _sentence: str | None = None
 
     def __init__(
         self,
@@ -276,6 +304,13 @@ class _DatabaseAnswerError(FastkitError):
         """Return `errors` with a JSON pointer a column, where the columns are known."""
         errors = [{"detail": str(self), "pointer": f"/{column}"} for column in self.columns]
         return {"errors": errors} if errors else {}
+
+    def worded(self, names: Sequence[str]) -> str:
+        """Return the message with these names in place of those of the columns: the words of a client."""
+        if self._sentence is None:
+            return str(self)
+        nameless = "A value" if self._sentence.startswith("{") else "value"
+        return self._sentence.format(names=" and ".join(names) or nameless)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, self.__dict__
@@ -302,6 +337,7 @@ class ConstraintError(_DatabaseAnswerError):
         constraint: Name of the constraint, or None if the driver does not tell.
         table: Name of the table, or None if the driver does not tell.
         columns: Names of the columns, empty if they cannot be found.
+        pointer: What the constraint says of itself by `info={"pointer": "/e-mail"}`, or None.
     """
 
     status = 409
@@ -317,6 +353,12 @@ class ConstraintError(_DatabaseAnswerError):
     ) -> None:
         super().__init__(message, table=table, columns=columns)
         self.constraint = constraint
+        self.pointer: str | None = None
+
+    def members(self) -> Mapping[str, Any]:
+        """Return `errors` with the pointer of the constraint, or with one a column."""
+        told = self.pointer
+        return super().members() if told is None else {"errors": [{"detail": str(self), "pointer": told}]}
 
 
 class UniqueError(ConstraintError):
@@ -392,6 +434,24 @@ class StaleRowError(ConcurrencyError):
     """A row that was read was changed or deleted by somebody else before it was written."""
 
     retryable = False
+
+
+class PreconditionFailedError(StaleRowError):
+    """A row is not the version that the client has seen, so a change that rests on that was not made."""
+
+    status = 412
+    title = "Precondition failed"
+
+
+class PreconditionRequiredError(FastkitError):
+    """A change does not say which version of a row it starts from."""
+
+    status = 428
+    title = "Precondition required"
+    public = True
+
+    def __str__(self) -> str:
+        return "Read the row, and send its ETag in the header If-Match with the change."
 
 
 class UnavailableError(FastkitError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ SHELF = Table(
     Column("code", String(40), unique=True),
     Column("a_rather_long_column_name_for_a_row_and_its_place", String(40), unique=True),
     Column("label", String(40)),
-    Index(f"{PREFIX}label", "label", unique=True),
+    Index(f"{PREFIX}label", "label", unique=True, info={"pointer": "/shelf/label", "detail": "{label} is in use."}),
     CheckConstraint("label <> ''"),
 )
 TWICE = Table(
@@ -285,6 +286,25 @@ def test_c24_unique_under_a_naming_convention(db: Database, column: str) -> None
     assert type(error) is errors.UniqueError
     assert (error.table, error.columns) == (SHELF.name, (column,))
     assert str(error.constraint).startswith(PREFIX if column == "label" else f"uq_{PREFIX}")
+
+
+def test_c24_what_a_constraint_says_of_itself(db: Database) -> None:
+    """Its words and its pointer go before those of fastkit, on every database, and into the copy for a parent."""
+    error = db.failure(lambda c: [c.execute(SHELF.insert().values({"id": i, "label": SECRET})) for i in (1, 2)])
+
+    assert isinstance(error, errors.UniqueError)
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert str(each) == each.worded(["x"]) == "{label} is in use."
+        assert each.members() == {"errors": [{"detail": "{label} is in use.", "pointer": "/shelf/label"}]}
+
+
+def test_c24_the_names_of_a_message_can_be_others(db: Database) -> None:
+    """Who answers a client puts its names in; braces of names stay braces."""
+    error = db.failure(lambda c: (book(c), book(c, id=101)))
+
+    assert isinstance(error, errors.UniqueError)
+    assert error.worded(["{ISBN}"]) == f"Another {BOOK.name} with the same {{ISBN}} exists already."
+    assert error.worded([]) == f"Another {BOOK.name} with the same value exists already."
 
 
 def test_c24_unique_without_metadata_tells_what_the_driver_says(db: Database) -> None:

@@ -72,7 +72,7 @@ async def test_c14_a_service_that_breaks_rules_stores_nothing(world: World) -> N
 
 
 async def test_provide_fills_the_rest_of_the_constructor(world: World) -> None:
-    """Further parameters are dependencies, parts of the request, or have defaults."""
+    """Further parameters are dependencies or parts of the request; one with a mere default is for nobody outside."""
 
     class Greet(Service[world.unit]):  # type: ignore[name-defined,misc]  # the colour of the world
         def __init__(
@@ -82,17 +82,30 @@ async def test_provide_fills_the_rest_of_the_constructor(world: World) -> None:
             who: Annotated[str, Query()],
             *,
             tongue: Annotated[str, Header()] = "en",
+            shout: bool = Query(default=False),
             size: int = 3,
         ) -> None:
             super().__init__(uow)
-            self.words = [now, who, tongue, size]
+            self.words = [now, who, tongue, shout, size]
 
         async def __call__(self) -> list[Any]:
             return [*self.words, type(self.uow).__name__]
 
-    response = await run(world, Greet, path="/?who=Ada&size=4", headers={"tongue": "la"})
+    response = await run(world, Greet, path="/?who=Ada&size=4&shout=yes", headers={"tongue": "la"})
 
-    assert response.json() == ["noon", "Ada", "la", 4, world.unit.__name__]
+    assert response.json() == ["noon", "Ada", "la", True, 3, world.unit.__name__]
+
+
+@pytest.mark.parametrize("annotation", [int, Annotated[int, "a note"]])
+def test_a_parameter_from_nowhere_is_told_at_import(annotation: Any) -> None:
+    """FastAPI would take it for a query parameter, and let every client choose who it is."""
+
+    class Greet(Service[Shop]):
+        def __init__(self, uow: Shop, caller: annotation) -> None:
+            super().__init__(uow)
+
+    with pytest.raises(DeclarationError, match=r"caller=\.\.\..*clients could choose it.*Depends"):
+        provide(Greet)
 
 
 async def test_provide_gives_services_to_services(world: World) -> None:

@@ -29,7 +29,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from fastkit.deps._openapi import document
-from fastkit.deps._problems import MAX_ERRORS, MAX_POINTER, register
+from fastkit.deps._pointers import MAX_POINTER
+from fastkit.deps._problems import MAX_ERRORS, register
 from fastkit.errors import DeclarationError, FastkitError, UniqueError
 from fastkit.responses import PROBLEM_SCHEMA
 
@@ -37,7 +38,6 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "s3cr3t-value"
 PROBLEM = "application/problem+json"
-VALIDATION = {PROBLEM: {"schema": {"$ref": "#/components/schemas/ValidationProblem"}}}
 ANY = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
@@ -384,7 +384,7 @@ async def test_fastkit_errors_and_bugs_are_problems() -> None:
 
 
 async def test_a_mounted_app_needs_a_registration_of_its_own() -> None:
-    """The outer app never sees the error of a mounted app before that has answered."""
+    """A mounted app answers before the outer one sees its error, whose words are then all that is told."""
     app, bare, own = shop(), FastAPI(), FastAPI()
     register(own)
     for mounted in (bare, own):
@@ -398,7 +398,7 @@ async def test_a_mounted_app_needs_a_registration_of_its_own() -> None:
 
     plain, told = await ask(app, "/bare/fail"), await ask(app, "/own/fail")
 
-    assert (plain.status_code, plain.text) == (500, "Internal Server Error")
+    assert problem(plain) == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
     assert problem(told)["status"] == 409
 
 
@@ -442,6 +442,47 @@ async def test_registering_again_takes_the_new_base() -> None:
     told = problem(await ask(app, "/books/x"))
 
     assert told["type"] == "https://errors.example.com/invalid-request"
+
+
+async def test_registering_again_keeps_what_is_said_of_exceptions() -> None:
+    """A call for another unit neither forgets what others raise, nor leaves it under the old base."""
+    app = FastAPI()
+    register(app, problems={LookupError: 410, TimeoutError: 504})
+    register(app, "https://errors.example.com/", {TimeoutError: 503})
+
+    @app.get("/{kind}")
+    async def fail(kind: str) -> None:
+        raise {"key": KeyError(SECRET), "time": TimeoutError(SECRET)}[kind]
+
+    gone, late = problem(await ask(app, "/key")), problem(await ask(app, "/time"))
+
+    assert (gone["type"], gone["status"]) == ("https://errors.example.com/lookup", 410)
+    assert late["status"] == 503
+
+
+async def test_an_exception_that_the_app_handles_itself_is_not_registered() -> None:
+    """Two answers to one exception are a mistake, which is told where it is made."""
+
+    async def mine(request: Request, exc: Exception) -> Response:
+        return JSONResponse({"mine": True}, 418)
+
+    app = FastAPI(exception_handlers={LookupError: mine})
+
+    with pytest.raises(DeclarationError, match="LookupError has a handler"):
+        register(app, problems={LookupError: 410})
+
+
+async def test_what_a_middleware_finds_wrong_with_a_request_is_told_as_in_a_route() -> None:
+    """It may raise FastAPI's own error, long before there is a route."""
+    app = shop()
+
+    @app.middleware("http")
+    async def fail(request: Request, call_next: Callable[..., Any]) -> Response:
+        raise RequestValidationError([{"loc": ("header", "x-tenant"), "msg": "Unknown tenant"}], body=b"x")
+
+    told = problem(await ask(app, "/books/1"))
+
+    assert (told["status"], told["errors"][0]["parameter"]) == (422, "x-tenant")
 
 
 async def test_a_registration_that_comes_too_late_is_refused() -> None:
@@ -516,7 +557,7 @@ def test_every_reference_resolves_and_no_component_dangles(separate: bool) -> No
     schema = documented(separate_input_output_schemas=separate).openapi()
 
     assert_sound(schema)
-    assert {"Problem", "ValidationProblem"} <= schema["components"]["schemas"].keys()
+    assert "Problem" in schema["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(schema)
     assert schema["components"]["schemas"]["Problem"] == PROBLEM_SCHEMA
 
@@ -527,7 +568,7 @@ def test_every_operation_has_a_default_problem_and_problems_for_422() -> None:
         told = contents(operation)
 
         assert told["default"] == ANY
-        assert told.get("422", VALIDATION) == VALIDATION
+        assert told.get("422", ANY) == ANY
 
 
 def test_statuses_come_from_the_dependencies_at_every_depth() -> None:
@@ -535,7 +576,7 @@ def test_statuses_come_from_the_dependencies_at_every_depth() -> None:
     paths = documented().openapi()["paths"]
 
     assert contents(paths["/plain"]["get"]).keys() == {"200", "default"}
-    assert contents(paths["/orders"]["post"]).keys() == {"200", "404", "422", "default"}
+    assert contents(paths["/orders"]["post"]).keys() == {*("200", "400", "404", "415", "422", "default")}
     assert contents(paths["/v1/outer/inner/books/{book_id}"]["put"]).keys() == {
         *("200", "404", "409", "422", "429", "503", "default")
     }
@@ -638,7 +679,7 @@ def test_webhooks_and_callbacks_stay_as_they_are() -> None:
     assert contents(schema["webhooks"]["sold"]["post"])["422"] == theirs
     [callback] = schema["paths"]["/orders"]["post"]["callbacks"]["paid"].values()
     assert contents(callback["post"])["422"] == theirs
-    assert contents(schema["paths"]["/orders"]["post"])["422"] == VALIDATION
+    assert contents(schema["paths"]["/orders"]["post"])["422"] == ANY
     assert_sound(schema)
 
 
@@ -710,7 +751,7 @@ def test_a_schema_of_the_app_is_amended() -> None:
 
     assert schema["x-mine"] is True
     assert contents(schema["paths"]["/book/{key}"]["get"]) == {"200": {"application/json": {"schema": {}}}} | {
-        "422": VALIDATION,
+        "422": ANY,
         "default": ANY,
     }
 
@@ -735,7 +776,7 @@ async def test_what_is_sent_is_what_the_schema_says() -> None:
 
     told = problem(await ask(app, "/books/x", "GET"))
 
-    assert told.keys() - {"errors"} <= components["Problem"]["properties"].keys()
-    item = components["ValidationProblem"]["properties"]["errors"]["items"]
+    assert told.keys() <= components["Problem"]["properties"].keys()
+    item = components["Problem"]["properties"]["errors"]["items"]
     assert told["errors"][0].keys() <= item["properties"].keys()
     assert set(item["required"]) <= told["errors"][0].keys()

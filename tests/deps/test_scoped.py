@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header
+from fastapi.routing import APIRoute
 from scopes.notes import AsyncShop, Base, Note, NoteOut, NoteQuery, fill, owner, tenant
 from sqlalchemy.orm import Session
 
@@ -99,3 +100,35 @@ def test_a_request_sees_its_tenant(tmp_path: Path, route_class: Any) -> None:
     assert [each["slug"] for each in answers[7].json()["items"]] == ["n11", "n20", "n21", "new"]
     assert "scope" not in answers[8].text
     assert Note.__table__.name not in answers[8].text
+
+
+@pytest.mark.parametrize("route_class", [APIRoute, DirectRoute])
+@pytest.mark.parametrize("headers", [{}, {"X-Tenant": "x"}])
+def test_a_scope_that_the_request_does_not_give_is_its_own_fault(
+    tmp_path: Path, route_class: Any, headers: dict[str, str]
+) -> None:
+    """FastAPI calls `found` though the parameter of the dependency before it is invalid: 422, and nothing is read."""
+    database = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path}/scoped.db")
+
+    async def needs_tenant(shop: ShopDep, x_tenant: Annotated[int, Header()]) -> None:
+        shop.scoped(tenant, x_tenant).scoped(owner, 5)
+
+    app, router = FastAPI(), APIRouter(route_class=route_class, dependencies=[Depends(needs_tenant)])
+
+    @router.get("/notes/{note_id}")  # noqa: FAST003 - found() reads it
+    async def note(note: Annotated[NoteOut, found(AsyncShop.notes, NoteOut)]) -> NoteOut:
+        return note
+
+    app.include_router(router)
+    install(app, {AsyncShop: database})
+
+    async def ask() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://shop") as client:
+            answer = await client.get("/notes/1", headers=headers)
+        await database.close()
+        return answer
+
+    answer = asyncio.run(ask())
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "x-tenant"

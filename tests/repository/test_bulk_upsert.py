@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from bookshop.models import Book
 from fastkit.database import Retry
-from fastkit.errors import DeclarationError, OutsideBlockError, TransactionDoomedError, UniqueError
+from fastkit.errors import DeclarationError, InvalidValueError, OutsideBlockError, TransactionDoomedError, UniqueError
 from fastkit.repository import Repository
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +168,7 @@ class TestUpsert:
             rows = [{"place": n, "part": "a", "label": label} for n, label in ((1, None), (2, None), (3, "x"))]
             assert await of(shop, Stock).bulk.upsert(rows, match="label") == 3
             assert await of(shop, Stock).count() == 3
-            with pytest.raises(DeclarationError, match="None is equal to nothing"):
+            with pytest.raises(InvalidValueError, match="None is equal to nothing"):
                 await of(shop, Stock).bulk.upsert_one({"place": 4, "part": "a", "label": None}, match="label")
             await shop.rollback()
 
@@ -314,7 +314,7 @@ class TestRefused:
     async def test_the_same_row_twice(self, stocked: World) -> None:
         """Both numbers are told, before anything is sent."""
         async with stocked.shop() as shop:
-            with recorded(stocked) as sent, pytest.raises(DeclarationError, match="rows 2 and 4 are the same"):
+            with recorded(stocked) as sent, pytest.raises(InvalidValueError, match="rows 2 and 4 are the same"):
                 await shop.books.bulk.upsert([row(1), row(2), row(3), row(2)], match="sku")
             await shop.commit()
 
@@ -326,14 +326,14 @@ class TestRefused:
         monkeypatch.setattr("fastkit.repository._batches.CHUNK", 2)
         with pytest.raises(TransactionDoomedError):
             async with stocked.shop() as shop:
-                with pytest.raises(DeclarationError, match="rows 1 and 3 are the same"):
+                with pytest.raises(InvalidValueError, match="rows 1 and 3 are the same"):
                     await shop.books.bulk.upsert([row(1), row(2), row(1)], match="sku")
                 await shop.commit()
 
     async def test_the_same_as_it_is_stored(self, kinds: World) -> None:
         """What a type makes the same is the same."""
         async with kinds.shop() as shop:
-            with pytest.raises(DeclarationError, match="rows 1 and 2"):
+            with pytest.raises(InvalidValueError, match="rows 1 and 2"):
                 await of(shop, Tag).bulk.upsert([{"name": "Ada"}, {"name": "ADA"}], match="name")
 
     @ON_SQLITE
@@ -341,7 +341,7 @@ class TestRefused:
         """The numbers are those of the rows as they were given."""
         rows = [{"place": n, "part": "a", "pieces": None if n == 2 else 1} for n in (1, 2, 3, 2)]
         async with kinds.shop() as shop:
-            with pytest.raises(DeclarationError, match="rows 2 and 4 are the same"):
+            with pytest.raises(InvalidValueError, match="rows 2 and 4 are the same"):
                 await of(shop, Stock).bulk.upsert(rows, match=["place", "part"])
             await shop.rollback()
 

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -390,12 +390,18 @@ def failing_middleware(app: ASGIApp, exc: Exception) -> ASGIApp:
     ("exc", "status", "kind"),
     [
         (errors.PoolTimeoutError(SECRET), 503, "urn:fastkit:problem:pool-timeout"),
-        (HTTPException(403, SECRET), 500, "about:blank"),
+        (HTTPException(403, "no entry"), 403, "about:blank"),
+        (
+            ExceptionGroup("tasks", [ExceptionGroup("more", [errors.UniqueError("taken")])]),
+            409,
+            "urn:fastkit:problem:unique",
+        ),
+        (ExceptionGroup("tasks", [errors.UniqueError(SECRET), HTTPException(403, SECRET)]), 500, "about:blank"),
         (ValueError(SECRET), 500, "about:blank"),
     ],
 )
 async def test_an_error_in_a_middleware_is_a_problem(exc: Exception, status: int, kind: str) -> None:
-    """Outside the routes only fastkit's own errors keep their status."""
+    """Outside the routes an error keeps its status, also alone in a group; two errors are a bug."""
     app = app_raising(ValueError(), middleware=[Middleware(failing_middleware, exc=exc)])
 
     answer = await ask(app)
@@ -459,27 +465,36 @@ def socket_app(exc: Exception, *, accepted: bool = False) -> Starlette:
     return Starlette(routes=[WebSocketRoute("/ws", talk)], exception_handlers=ProblemHandlers().table())
 
 
-@pytest.mark.parametrize("accepted", [False, True])
-@pytest.mark.parametrize("exc", [errors.UniqueError("taken"), ValueError(SECRET)])
-async def test_an_error_on_a_websocket_is_left_to_the_server(exc: Exception, accepted: bool) -> None:
-    """No HTTP response is sent on a WebSocket; the server sees the error and closes."""
+@pytest.mark.parametrize(
+    ("exc", "accepted"),
+    [
+        (errors.UniqueError("taken"), True),
+        (HTTPException(403), True),
+        (ValueError(SECRET), True),
+        (ValueError(SECRET), False),
+    ],
+)
+async def test_an_error_on_an_open_websocket_is_left_to_the_server(exc: Exception, accepted: bool) -> None:
+    """No HTTP response is sent on a WebSocket that is open, nor for a bug; the server sees the error and closes."""
     with pytest.raises(type(exc)) as caught:
         await shake_hands(socket_app(exc, accepted=accepted))
 
     assert caught.value is exc
 
 
-async def test_an_http_exception_refuses_a_websocket_as_in_starlette() -> None:
-    """The handshake is refused with status and detail in plain text."""
-    exc = HTTPException(403, "Members only", {"X-Why": "tier"})
-
+@pytest.mark.parametrize("exc", [HTTPException(403, "Members only"), errors.NotFoundError("Book")])
+async def test_a_handshake_is_refused_with_a_problem(exc: Any) -> None:
+    """Status, media type and document are those of an HTTP request."""
     sent = await shake_hands(socket_app(exc))
+    answer = await ask(app_raising(exc))
 
-    plain = PlainTextResponse("Members only", 403, {"X-Why": "tier"})
-    assert sent == [
-        {"type": "websocket.http.response.start", "status": 403, "headers": plain.raw_headers},
-        {"type": "websocket.http.response.body", "body": b"Members only"},
-    ]
+    start, body = sent
+    assert start["type"] == "websocket.http.response.start"
+    assert (start["status"], (b"content-type", b"application/problem+json") in start["headers"]) == (
+        answer.status_code,
+        True,
+    )
+    assert json.loads(body["body"]) == answer.json()
 
 
 @pytest.mark.parametrize("handler", ["fastkit_error", "http_exception"])

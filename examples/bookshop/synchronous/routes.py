@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from bookshop.models import Author, Book, Customer, Payment, Review
 from bookshop.queries import BookQuery
@@ -15,6 +15,7 @@ from bookshop.schemas import (
     BookOut,
     CustomerIn,
     CustomerOut,
+    CustomerPatch,
     Id,
     OrderIn,
     OrderOut,
@@ -27,6 +28,8 @@ from bookshop.synchronous.services import AddBook, PlaceOrder, WriteReview
 from bookshop.synchronous.shop import Shop
 from fastkit import Page, PageQuery
 from fastkit.deps import found, listed, provide, unit_of_work
+from fastkit.responses import etag
+from fastkit.schemas import apply
 
 ShopDep = Annotated[Shop, unit_of_work(Shop)]
 PageDep = Annotated[PageQuery, Query()]
@@ -97,6 +100,24 @@ def register(new: CustomerIn, shop: ShopDep) -> CustomerOut:
     with shop.begin():
         customer = shop.customers.add(Customer(**new.model_dump()))
     return CustomerOut.model_validate(customer)
+
+
+@router.get("/customers/{customer_id}")
+def read_customer(customer: Annotated[CustomerOut, found(Shop.customers, CustomerOut)]) -> CustomerOut:
+    """Return a customer, with an ETag for who wants to change it."""
+    return customer
+
+
+@router.patch("/customers/{customer_id}")
+def change_customer(
+    customer: Annotated[Customer, found(Shop.customers)], patch: CustomerPatch, shop: ShopDep, response: Response
+) -> CustomerOut:
+    """Change what was sent; with If-Match, only the version that the client has seen."""
+    with shop.begin():
+        apply(customer, patch)
+    shown = CustomerOut.model_validate(customer)
+    response.headers["ETag"] = etag(shown, of=customer)
+    return shown
 
 
 @router.post("/orders", status_code=201)

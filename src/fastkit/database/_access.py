@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Row, Select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
+from fastkit.database._pins import version_of
 from fastkit.database._refresh import read_afresh
 from fastkit.database._scoping import Scoping
 from fastkit.database.session import NO_OPTIONS, NOTHING, GuardedSession, StatementFor, rows_or_key
@@ -68,6 +70,13 @@ def inserted(
     bind: Any = {"mapper": model}
     statement = statement_for(session.connection(bind_arguments=bind).dialect)
     return rows_or_key(session.execute(statement, parameters, bind_arguments=bind))
+
+
+def pin(entity: object) -> None:
+    """Let an object be written only in the version in which it was read last; one of a plain session stays as it is."""
+    state = instance_state(entity)
+    if isinstance(state.session, GuardedSession):
+        state.session.pin(state, version_of(state))
 
 
 def scoping_of(session: Session) -> Scoping | None:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Table
 
+from fastkit.database._spending import one_statement
+
 T = TypeVar("T")
 
 _LINE = re.compile(r"^COPY .*?, \D*?(\d+)(?:, |:|$)", re.DOTALL)  # its words are those of the server's language
@@ -52,7 +54,8 @@ def copy_rows(
     statement = f"COPY {where} ({', '.join(map(_quoted, names))}) FROM STDIN"
     left = iter(rows)
     try:
-        _send(connection, statement, (schema, table.name, names), left if make is None else map(make, left))
+        with one_statement():
+            _send(connection, statement, (schema, table.name, names), left if make is None else map(make, left))
     except BaseException as error:  # noqa: BLE001 - SQLAlchemy raises it again
         fault.row = _row_of(error, len(rows) - length_hint(left))
         _raise(connection, statement, error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy.exc import DBAPIError
@@ -57,6 +57,7 @@ class Diagnosis:
         family: None if the driver is not known.
         codes: The code of the error and then its class; empty if the driver gave none.
         side: "child" or "parent" of a foreign key, or None.
+        info: What the constraint says of itself in the metadata.
     """
 
     family: Family | None = None
@@ -66,6 +67,7 @@ class Diagnosis:
     table: str | None = None
     columns: tuple[str, ...] = ()
     side: str | None = None
+    info: Mapping[Any, Any] = field(default_factory=dict[Any, Any])
 
 
 def diagnose(error: DBAPIError) -> Diagnosis:

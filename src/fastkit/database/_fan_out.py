@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -162,7 +164,8 @@ class FanOut:
             if leader is not None and slots > 1:
                 number = _exported(leader.session)
             threads = stack.enter_context(ThreadPoolExecutor(slots, thread_name_prefix="fastkit-gather"))
-            others = [threads.submit(self._work, database, unit, None, number) for _ in range(slots - 1)]
+            work = partial(self._work, database, unit, None, number)
+            others = [threads.submit(copy_context().run, work) for _ in range(slots - 1)]
             self._work(database, unit, leader, None)
             wait(others)
             if self.branches.failure is not None:

@@ -96,8 +96,8 @@ def _found(said: Diagnosis, kinds: tuple[type[Rule], ...], tables: Sequence[Tabl
     if len(hits) != 1:  # two rules with one name: nobody knows which one is meant
         return None
     table, rule = hits[0]
-    constraint = _name(rule, said) or said.constraint
-    return _named(replace(said, constraint=constraint, table=table.name, columns=said.columns or _columns(rule, table)))
+    constraint, columns = _name(rule, said) or said.constraint, said.columns or _columns(rule, table)
+    return _named(replace(said, constraint=constraint, table=table.name, columns=columns, info=rule.info))
 
 
 def _rules(table: Table) -> Iterator[Rule]:

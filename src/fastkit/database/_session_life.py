@@ -14,6 +14,7 @@ from sqlalchemy.orm.attributes import instance_state
 from fastkit.database._guard import Guard
 from fastkit.database._ledger import Ledger
 from fastkit.database._modes import Mode
+from fastkit.database._pins import Pins
 from fastkit.database._recorder import SessionRecorder
 from fastkit.database._refresh import read_again
 from fastkit.database._scoping import Scoping
@@ -66,6 +67,7 @@ class SessionLife(Session):
         open_transaction: The notes of the open transaction, or None outside a block.
         scoping: The scopes of the unit of work, or None if there is none.
         is_abandoned: Whether work that missed its deadline may still be going on in it.
+        pins: The objects that may only be written in one version, or None if there never was one.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class SessionLife(Session):
         self._handlers = handlers
         self._recorder: SessionRecorder | None = None
         self.is_abandoned = False
+        self.pins: Pins | None = None
         self._engines = engines
         self._be_of_this_pool()
         self._engine: Engine | None = None
@@ -110,6 +113,11 @@ class SessionLife(Session):
                 "This block was opened before the process was forked: its connection is the parent's."
             )
         raise DatabaseClosedError("The database was closed while this block was open.")
+
+    def pin(self, state: InstanceState[Any], version: object) -> None:
+        """Let the row of an object be written in this version only, until that is committed."""
+        self.pins = self.pins or Pins()
+        self.pins.pin(state, version)
 
     @property
     def recorder(self) -> SessionRecorder:
@@ -308,6 +316,8 @@ class SessionLife(Session):
             self._recorder.forget(rolled_back=rolled_back)
         if self.open_transaction is not None and self.open_transaction.mode.replica:
             self._tell_of_replica(self.open_transaction.cause_of_doom)
+        if self.pins is not None and self.open_transaction is not None and not rolled_back:
+            self.pins.unpin(self.open_transaction.settled)
         self.open_transaction = self._guard.transaction = None
         self._engine = None
         self.autoflush = False

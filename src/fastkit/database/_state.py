@@ -17,6 +17,7 @@ from fastkit.database._ledger import Ledger
 from fastkit.database._listeners import watch
 from fastkit.database._modes import PLAIN, Mode
 from fastkit.database._replicas import Replicas
+from fastkit.database._spending import can_be_counted
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DatabaseClosedError, DeclarationError
 from fastkit.pages import Signer
@@ -59,6 +60,7 @@ class DatabaseState:
         self._backend = backend
         backend.attach(engine, self.timeouts)
         watch(engine)
+        can_be_counted(engine.dialect)
         if not isinstance(engine.pool, QueuePool):  # which counts for itself
             event.listen(engine, "checkout", lambda *_: self._count(1))
             event.listen(engine, "checkin", lambda *_: self._count(-1))

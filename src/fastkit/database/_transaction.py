@@ -50,13 +50,15 @@ class OpenTransaction:
         root: SQLAlchemy's own transaction, from the first statement on; only this one may be committed.
         number: What the database calls it, if it may have to be asked whether it was committed.
         stale: States that were loaded before the transaction and not read in it yet, or None if there were none.
+        settled: Keys of the pinned rows that it has written, so that nobody else can before it ends.
     """
 
     def __init__(self, mode: Mode, loaded: Iterable[InstanceState[Any]]) -> None:
         self.mode = mode
         self.cause_of_doom: BaseException | None = None
         self.in_savepoint = False
-        self._savepoints: list[tuple[Counts, list[ref[InstanceState[Any]]]]] = []
+        self.settled: frozenset[Any] = frozenset()
+        self._savepoints: list[tuple[Counts, list[ref[InstanceState[Any]]], frozenset[Any]]] = []
         self.committing = False
         self.committed = False
         self.root: SessionTransaction | None = None
@@ -145,14 +147,14 @@ class OpenTransaction:
 
     def open_savepoint(self) -> None:
         """Note that what goes wrong from now on can be undone by rolling back to a savepoint."""
-        self._savepoints.append((dict(self._counts), self._written))
+        self._savepoints.append((dict(self._counts), self._written, self.settled))
         self._written = []
 
     def close_savepoint(self, *, rolled_back: bool) -> None:
         """Note that the innermost savepoint has ended, and forget what was written in it if it was rolled back."""
-        counts, written = self._savepoints.pop()
+        counts, written, settled = self._savepoints.pop()
         if rolled_back:
-            self._counts, self._written = counts, written
+            self._counts, self._written, self.settled = counts, written, settled
         else:
             written.extend(self._written)  # in place: a block may have a million savepoints
             self._written = written

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
@@ -222,25 +223,41 @@ def _bare_kind(error: BaseException) -> Kind | None:
 
 
 def _about_rows(kind: Kind, said: Diagnosis, cause: BaseException | None) -> FastkitError:
-    sentence = _sentence(kind, said, cause)
-    if kind is InvalidValueError:
-        return InvalidValueError(sentence, table=said.table, columns=said.columns)
-    where = {"constraint": said.constraint, "table": said.table, "columns": said.columns}
+    where: dict[str, Any] = {"table": said.table, "columns": said.columns}
+    if kind is not InvalidValueError:
+        where["constraint"] = said.constraint
     if kind is ForeignKeyError:
-        return ForeignKeyError(sentence, side=said.side, **where)
-    return kind(sentence, **where)
+        where["side"] = said.side
+    error: Any = kind("", **where)
+    error._sentence = _sentence(kind, said, cause)  # noqa: SLF001 - who answers a client puts in its own names
+    error.args = (error.worded(said.columns),)
+    if not said.columns or said.side == "parent":
+        error._sentence = None  # noqa: SLF001 - nothing that a client sent
+    return _told(error, said.info)
+
+
+def _told(error: Any, info: Mapping[Any, Any]) -> FastkitError:
+    """Return the error as its constraint wants it told."""
+    detail, pointer = info.get("detail"), info.get("pointer")
+    if detail is not None:
+        error.args, error._sentence = (str(detail),), None  # noqa: SLF001
+    if pointer is not None:
+        error.pointer = str(pointer)
+    told: FastkitError = error
+    return told
 
 
 def _sentence(kind: Kind, said: Diagnosis, cause: BaseException | None) -> str:
-    names = " and ".join(said.columns)
-    return _ROW_SENTENCES[said.side or kind].format(
+    """Return what happened, with `{names}` for the names of the columns."""
+    sentence = _ROW_SENTENCES[said.side or kind].format(
         row=said.table or "row",
-        names=names or "value",
-        place=(names or "A value") + (f" of {said.table}" if said.table else ""),
+        names="\0",
+        place="\0" + (f" of {said.table}" if said.table else ""),
         rule=f"the rule {said.constraint}" if said.constraint else "a rule of the database",
         reason=_reason(said, cause),
         refers="refer" if len(said.columns) > 1 else "refers",
     )
+    return sentence.replace("{", "{{").replace("}", "}}").replace("\0", "{names}")
 
 
 def _reason(said: Diagnosis, cause: BaseException | None) -> str:

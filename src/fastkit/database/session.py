@@ -220,7 +220,7 @@ class GuardedSession(SessionLife):
         if transaction.mode.read_only and self.unsaved():
             raise ReadOnlyError(READ_ONLY)
         try:
-            with self._guard:
+            with self._guard, NOTHING if self.pins is None else self.pins.watched(self, transaction):
                 if self.scoping is not None:
                     self.scoping.prepare_flush(self)
                 super().flush(objects)

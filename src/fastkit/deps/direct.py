@@ -44,7 +44,7 @@ _READ_FROM = {
 _UNDERSTOOD = {
     *_READ_FROM,
     *("body_params", "dependencies", "name", "call", "path", "scope"),
-    *("request_param_name", "http_connection_param_name"),
+    *("request_param_name", "http_connection_param_name", "response_param_name"),
 }
 _USUAL = {"use_cache": True}
 """Fields of a dependant that may have this value only; those not named anywhere, only None or nothing."""
@@ -110,6 +110,7 @@ class _Step:
     reads: Sequence[tuple[str, Sequence[Any]]]
     body: Sequence[Any]
     requests: Sequence[str]
+    response: str | None
 
 
 def _plan(route: Any, stock: Any) -> _Plan:
@@ -159,6 +160,7 @@ def _add_steps(dependant: Any, steps: dict[Any, _Step], *, is_endpoint: bool = F
             reads=[(source, given) for name, source in _READ_FROM.items() if (given := getattr(dependant, name))],
             body=dependant.body_params,
             requests=[name for name in names if name is not None],
+            response=dependant.response_param_name,
         )
     return [*steps].index(key)
 
@@ -174,6 +176,8 @@ def _refuse_unless_understood(dependant: Any, *, enters: bool, is_endpoint: bool
     if (dependant.request_param_name or dependant.http_connection_param_name) and not (is_ours or is_endpoint):
         # It could change what is read from the request after it, and here has been read before it.
         raise _NotUnderstoodError(f"The dependency {dependant.call!r} takes the request.")
+    if dependant.response_param_name and not is_ours:  # it could set more than headers
+        raise _NotUnderstoodError(f"{dependant.call!r} takes the response.")
 
 
 def _is_plain(call: Any) -> bool:
@@ -190,6 +194,7 @@ class _Plan:
         self._app = route.dependency_overrides_provider
         self._steps = steps
         self._internals = internals
+        self._sets_headers = any(step.response is not None for step in steps)
         self._has_body = route.body_field is not None
         self._embeds = route._embed_body_fields  # noqa: SLF001 - looked up guardedly, as all of FastAPI's
         self._field = route.response_field
@@ -252,6 +257,7 @@ class _Plan:
     async def response(self, request: Request, arguments: list[dict[str, Any]]) -> Response:
         """Make all calls and return the response; units end when FastAPI ends what is of the scope of a function."""
         stack: AsyncExitStack = request.scope["fastapi_function_astack"]
+        headers = self._response() if self._sets_headers else None
         results: list[Any] = []
         deferring = [] if self._page is None else [True]
         token = DEFERRING.set(deferring)
@@ -259,13 +265,27 @@ class _Plan:
             for step, values in zip(self._steps, arguments, strict=True):
                 for name, place in step.takes:
                     values[name] = results[place]
+                if step.response is not None:
+                    values[step.response] = headers
                 calling = step.call(**values) if step.enter is None else step.enter(stack, **values)
                 results.append(await calling)
         finally:
             DEFERRING.reset(token)
             deferring.clear()
         result = results[-1]
-        return result if isinstance(result, Response) else await self._rendered(request, result)
+        if isinstance(result, Response):
+            return result
+        response = await self._rendered(request, result)
+        if headers is not None:
+            response.headers.raw.extend(headers.headers.raw)
+        return response
+
+    @staticmethod
+    def _response() -> Response:
+        """Return what dependencies write headers into, as FastAPI makes it."""
+        made = Response()
+        del made.headers["content-length"]
+        return made
 
     async def _rendered(self, request: Request, result: Any) -> Response:
         if self._page is not None and (json := json_of(result, *self._page)) is not None:

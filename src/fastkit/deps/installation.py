@@ -15,12 +15,16 @@ from starlette.routing import Mount
 from fastkit.database import AsyncDatabase, Database
 from fastkit.deps._openapi import document
 from fastkit.deps._problems import register
+from fastkit.deps.conditional import WEAK_TAGS
 from fastkit.deps.direct import page_of
 from fastkit.deps.units import UNITS, is_database_for, no_database
 from fastkit.errors import DeclarationError
 from fastkit.pages import Window
 from fastkit.repository import ListQuery, check_reader
 from fastkit.repository._list_filters import check_paths
+from fastkit.responses._conditional import Conditional
+from fastkit.responses._told import Told
+from fastkit.responses.etags import NotModified, not_modified
 from fastkit.responses.problems import TYPE_BASE
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
 
@@ -30,6 +34,8 @@ def install(
     units: Mapping[type[UnitOfWork | AsyncUnitOfWork], Database | AsyncDatabase],
     *,
     problem_types: str = TYPE_BASE,
+    accept_weak_etags: bool = False,
+    problems: Mapping[type[Exception], Told] | None = None,
 ) -> None:
     """
     Tell an app which unit of work lives on which database, and let every error be a problem document.
@@ -43,9 +49,14 @@ def install(
         app: The app; a mounted app needs a call of its own.
         units: The database of each unit of work.
         problem_types: What the `type` of a problem document begins with; an absolute URI that ends with a separator.
+        accept_weak_etags: Whether If-Match takes weak entity tags for strong ones, for an app behind a proxy that
+            weakens them where it compresses.
+        problems: What exceptions that are not fastkit's are told as: a status, a `Problem`, or a function that makes
+            one of the exception, as in `{PaymentDeclined: 402}`.
 
     Raises:
-        DeclarationError: A unit and its database are of different colours, or the app has started.
+        DeclarationError: A unit and its database are of different colours, the app has started, or an exception is
+            told as what is no error.
     """
     for unit, database in units.items():
         given: object = unit
@@ -59,8 +70,12 @@ def install(
             )
     first_call = not hasattr(app.state, UNITS)
     setattr(app.state, UNITS, {**getattr(app.state, UNITS, {}), **units})
-    register(app, problem_types)
-    document(app)
+    setattr(app.state, WEAK_TAGS, accept_weak_etags)
+    app.add_exception_handler(NotModified, not_modified)
+    if first_call:
+        app.router.middleware_stack = Conditional(app.router.middleware_stack)
+    register(app, problem_types, problems)
+    document(app, problem_types)
     if first_call:
         _check_at_start(app)
 
@@ -85,6 +100,7 @@ def check_routes(app: FastAPI) -> None:
         DeclarationError: Every fault, with its route and the remedy.
     """
     faults = [fault for path, model, *called in _routes(app) for fault in _faults(app, path, model, *called)]
+    faults += _hidden_routes(app)
     if faults:
         raise DeclarationError("\n".join(["These routes cannot work:", *(f"- {fault}" for fault in faults)]))
 
@@ -98,6 +114,20 @@ def _routes(app: FastAPI) -> Iterator[tuple[str, Any, Any, Any]]:
             sub = context.original_route.app
             if isinstance(sub, FastAPI) and hasattr(sub.state, UNITS):
                 check_routes(sub)  # the server starts only the outer app
+
+
+def _hidden_routes(app: FastAPI) -> Iterator[str]:
+    """Tell of routes that are never reached, because `crud_router` has made one for the same."""
+    made: dict[tuple[str, str], str] = {}
+    for context in iter_route_contexts(app.routes):
+        for method in (context.methods or ()) if isinstance(context.original_route, APIRoute) else ():
+            place = (method, str(context.path_format))
+            if place in made:
+                name = getattr(context.endpoint, "__qualname__", context.endpoint)
+                rest = f"is never reached: give crud_router() leave_out={{{made[place]!r}}}."
+                yield f"{method} {place[1]} ({name}) {rest}"
+            elif action := getattr(context.endpoint, "fastkit_action", None):
+                made[place] = action
 
 
 def _asked(app: FastAPI, dependant: Any) -> Iterator[Any]:

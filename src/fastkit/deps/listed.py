@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -22,6 +23,8 @@ from fastkit.repository.list_query import ListQuery
 Q = TypeVar("Q", bound=ListQuery[Any])
 
 _KNOWN = "fastkit_query_parameters"
+_LONGEST_NAME = 200  # of what the client has made up, to be told back
+_MOST_HINTS = 10  # to look for a name that is like another takes time, and a client can send thousands
 
 
 def listed(query: type[Q]) -> Any:
@@ -98,7 +101,9 @@ def _parameters(query: type[ListQuery[Any]], names: Collection[str]) -> Iterator
         elif name == "order":
             told = f'Keys to sort by, separated by commas, "-" for descending: {query.sort.told}.'
             examples = [f"{sign}{key}" for key in [*query.sort.expressions][:1] for sign in ("", "-")]
-            yield name, Annotated[str | None, Query(alias=alias, description=told, examples=examples, max_length=200)]
+            schema = {"pattern": _pattern_of([*query.sort.expressions])}  # told, not checked: the error names the keys
+            sorting = Query(alias=alias, description=told, examples=examples, max_length=200, json_schema_extra=schema)
+            yield name, Annotated[str | None, sorting]
         elif isinstance(kind := _filter(info), RangeFilter):
             bound = _bound(info.annotation)
             for end, word in (("min", "least"), ("max", "greatest")):
@@ -111,6 +116,11 @@ def _parameters(query: type[ListQuery[Any]], names: Collection[str]) -> Iterator
             query_parameter = Query(alias=alias, description=said, examples=info.examples)
             annotated: Any = Annotated
             yield name, annotated[(info.annotation, *info.metadata, *bounds, query_parameter)]
+
+
+def _pattern_of(keys: Sequence[str]) -> str:
+    key = rf"(-?({'|'.join(map(re.escape, keys))}))?"
+    return rf"^\s*{key}\s*(,\s*{key}\s*)*$"
 
 
 def _filter(info: FieldInfo) -> Filter | None:
@@ -145,12 +155,14 @@ def _refuse_unknown(request: Request) -> None:
     known = _known_to(request)
     unknown = [name for name in request.query_params.keys() if name not in known]  # noqa: SIM118 - not a dict
     if unknown:
-        raise RequestValidationError([_unknown(name, known) for name in unknown])
+        raise RequestValidationError(
+            [_unknown(name, known if number < _MOST_HINTS else ()) for number, name in enumerate(unknown)]
+        )
 
 
-def _unknown(name: str, known: frozenset[str]) -> dict[str, Any]:
+def _unknown(name: str, known: Collection[str]) -> dict[str, Any]:
     told = f"No such parameter{nearest(name, known)}"
-    return {"type": "extra_forbidden", "loc": ("query", name), "msg": told, "input": None}
+    return {"type": "extra_forbidden", "loc": ("query", name[:_LONGEST_NAME]), "msg": told, "input": None}
 
 
 def _known_to(request: Request) -> frozenset[str]:

@@ -241,8 +241,9 @@ def _keys(upsert: Upsert, batch: Batch, seen: dict[Any, int], dialect: Any) -> S
     found = list(zip(*(as_stored(each, batch.values_of(each), dialect) for each in upsert.match), strict=True))
     for key, number in zip(found, batch.numbers, strict=True):
         if None not in key and seen.setdefault(key, number) != number:
-            raise DeclarationError(
-                f"upsert(): rows {seen[key]} and {number} are the same by match=, so one of them would be lost."
+            names = ", ".join(_attribute(upsert.values, column).key for column in upsert.match)
+            raise InvalidValueError(
+                f"Of the rows given, rows {seen[key]} and {number} are the same by {names}, so one would be lost."
             )
     return found
 
@@ -252,9 +253,9 @@ def _refuse_null(upsert: Upsert, batch: Batch, verb: str) -> None:
         values = batch.values_of(column) if column in batch.columns else ()
         if None in values:
             name = _attribute(upsert.values, column).key
-            raise DeclarationError(
-                f"{verb}, row {batch.numbers[values.index(None)]}: {name!r} is None. None is equal to nothing, so it "
-                "tells no row by match=: insert this row."
+            raise InvalidValueError(
+                f"Of the rows given, row {batch.numbers[values.index(None)]} has no {name}. None is equal to nothing, "
+                "so nothing would tell this row."
             )
 
 

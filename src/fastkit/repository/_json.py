@@ -43,11 +43,13 @@ class Encoding:
         plan: What is made of each row, or None if that must be response models.
         encode: Encodes what the plan makes, alone or in a list or a dictionary.
         way: The same in words.
+        encode_lines: Encodes a list of what the plan makes, a line for each; None if they are encoded one by one.
     """
 
     plan: JsonPlan | None
     encode: Callable[[Any], bytes]
     way: str
+    encode_lines: Callable[[Any], bytes] | None = None
 
 
 @cache
@@ -66,17 +68,21 @@ def encoding_of(schema: Any, model: Any) -> Encoding:
         structs = json_plan_of(schema, model, _struct)
     except ValueError as reason:  # a name with a quotation mark, which msgspec does not escape
         return Encoding(plan, _to_json, f"dictionaries {_CHECKED}; {reason}")
-    return Encoding(structs, _encoder(msgspec.json.Encoder(decimal_format="string")), f"structs of msgspec {_CHECKED}")
+    encoder = msgspec.json.Encoder(decimal_format="string")
+    way = f"structs of msgspec {_CHECKED}"
+    return Encoding(structs, _telling(encoder.encode), way, _telling(encoder.encode_lines))
 
 
 def _to_json(value: Any) -> bytes:
     return to_json(value, inf_nan_mode="null")  # as the configuration of a model has it
 
 
-def _encoder(encoder: Any) -> Callable[[Any], bytes]:
+def _telling(encoder: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Return an encoder of msgspec that refuses what Pydantic refuses, with the same error."""
+
     def encode(value: Any) -> bytes:
         try:
-            return encoder.encode(value)  # type: ignore[no-any-return]
+            return encoder(value)
         except ValueError as error:  # half of a character, which JSON cannot have
             raise PydanticSerializationError(f"Error serializing to JSON: {error}") from None
 
@@ -142,16 +148,27 @@ class JsonProjection(Projection[Any]):
     def lines(self, session: Session, *arguments: Any) -> tuple[bytes, Sequence[Any] | None]:
         """Return the next part of a stream, a line for each row, and where the part after it begins."""
         found, after = self.batch(session, *arguments)
+        if self.encoding.encode_lines is not None and not _are_models(found):
+            return self.encoding.encode_lines(found), after
         return b"".join(self._encoded(each) + b"\n" for each in found), after
+
+    def items(self, session: Session, *arguments: Any) -> tuple[bytes, Sequence[Any] | None]:
+        """Same as `lines`, but what stands between the brackets of an array."""
+        found, after = self.batch(session, *arguments)
+        return self._encoded(found)[1:-1], after
 
     def _encoded(self, found: Any) -> bytes:
         items = found if isinstance(found, list) else found.items if isinstance(found, _PARTS) else [found]
-        if not any(isinstance(each, BaseModel) for each in items[:1]):
+        if not _are_models(items):
             return self.encoding.encode(found.__dict__ if isinstance(found, _PARTS) else found)
         kind = type(found) if isinstance(found, list | Page | Slice | Window) else None
         schema: Any = self.schema
         adapter = _adapter(kind, schema)
         return adapter.dump_json(adapter.validate_python(found), by_alias=True)
+
+
+def _are_models(items: Sequence[Any]) -> bool:
+    return any(isinstance(each, BaseModel) for each in items[:1])
 
 
 @cache

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
+from fastkit.schemas._building import fields_within
+
 _Core = Mapping[str, Any]
 
 _TYPES = {
@@ -82,9 +84,9 @@ def fields_of(schema: Any) -> Mapping[str, Field]:
     definitions = {each["ref"]: each for each in core["definitions"]} if core["type"] == "definitions" else {}
     name = schema.__name__
     model = _resolved(core["schema"] if core["type"] == "definitions" else core, definitions, name)
-    if model["type"] != "model" or model["schema"]["type"] != "model-fields":
+    inner = fields_within(model["schema"]) if model["type"] == "model" else model
+    if inner["type"] != "model-fields":
         raise NotPlainError(f"{name} has a validator or a serializer of its own")
-    inner = model["schema"]
     _allow(model, _MODEL, name)
     _allow(model["config"], _CONFIG, f"the configuration of {name}")
     if schema.__new__ is not object.__new__:  # Pydantic calls it

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapper, RelationshipDirection, class_mapper
 
 from fastkit.errors import DeclarationError
 from fastkit.repository._places import nearest
+from fastkit.schemas._marks import is_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def is_sql(value: object) -> bool:
 
 
 def items(given: object) -> Iterator[tuple[str, Any]]:
-    """Yield what is given by name: of a Pydantic model the fields that have a value and are not excluded."""
+    """Yield what is given by name: of a Pydantic model the fields that have a value and are stored."""
     if isinstance(given, BaseModel):
         held = vars(given)
         return ((name, held[name]) for name in fields_of(type(given)) if name in held)
@@ -198,8 +199,8 @@ def items(given: object) -> Iterator[tuple[str, Any]]:
 
 @cache
 def fields_of(schema: type[BaseModel]) -> tuple[str, ...]:
-    """Return the fields of a Pydantic model that are not excluded."""
-    return tuple(name for name, info in schema.model_fields.items() if info.exclude is not True)
+    """Return the fields of a Pydantic model that are neither excluded nor read-only."""
+    return tuple(name for name, info in schema.model_fields.items() if is_stored(info))
 
 
 def _refusal(mapper: Mapper[Any], name: str, columns: Mapping[str, Column[Any]], where: str) -> DeclarationError:

@@ -92,7 +92,8 @@ class Bulk(Generic[M]):
             set: The attributes that change in a row that is there; all that are given by default, nothing if empty.
 
         Raises:
-            DeclarationError: No unique constraint is about *match*, or two rows are the same by it.
+            DeclarationError: No unique constraint is about *match*.
+            InvalidValueError: Two rows are the same by it.
             UniqueError: A row is the same as another one by something else.
         """
         return self._writes.upsert(self.session, rows, match, set)

@@ -19,6 +19,7 @@ from fastkit.repository._selection import selection_of
 from fastkit.repository._upsert import Names
 from fastkit.repository._verbs import AsyncVerbs, Verbs
 from fastkit.repository.json_reader import AsyncJsonReader, JsonReader
+from fastkit.repository.versions import versions_of
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -97,10 +98,25 @@ class Reader(_Projected[B], Verbs[B]):
         >>> books = shop.books.into(BookOut).upsert(prices, match=Book.sku, set=[Book.price])
 
         Raises:
-            DeclarationError: As `bulk.upsert`; also if a row has None in what tells it.
+            DeclarationError: As `bulk.upsert`.
+            InvalidValueError: As `bulk.upsert`; also if a row has None in what tells it.
             UniqueError: A row is the same as another one by something else.
         """
         return self._projection.upsert(self.session, rows, match, set)
+
+    def versions(self) -> Reader[Any]:
+        """
+        Return a reader of the same rows that gives only their keys and versions.
+
+        What it reads is another one whenever the rows would be: the cheap way to tell whether a client has them.
+
+        >>> if_none_match.check(shop.books.into(BookOut).versions().page(query))
+
+        Raises:
+            DeclarationError: The model has no version, or the response model shows more than columns of the row, for
+                which its version does not vouch.
+        """
+        return Reader(self.session, versions_of(self._projection))
 
     def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
         """
@@ -135,6 +151,10 @@ class AsyncReader(_Projected[B], AsyncVerbs[B]):
     async def upsert(self, rows: Rows, *, match: Names, set: Names | None = None) -> list[B]:  # noqa: A002 - same
         """Same as `Reader.upsert`, but awaited."""
         return await self.session.run_sync(self._projection.upsert, rows, match, set)
+
+    def versions(self) -> AsyncReader[Any]:
+        """Same as `Reader.versions`."""
+        return AsyncReader(self.session, versions_of(self._projection))
 
     def explain(self, query: PageQuery | WindowQuery | None = None, *where: ColumnElement[bool]) -> str:
         """Same as `Reader.explain`; not awaited, because nothing is sent."""

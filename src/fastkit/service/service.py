@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Collection
+from typing import ClassVar, Generic, TypeVar
 
+from fastkit.errors import FastkitError
 from fastkit.uow import AsyncUnitOfWork, UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork | AsyncUnitOfWork)
@@ -26,7 +28,10 @@ class Service(Generic[U]):
 
     Attributes:
         uow: The unit of work; the block that the service opens joins the one that is open already.
+        problems: The errors of its own that a caller has to expect; `provide` puts them into the OpenAPI schema.
     """
+
+    problems: ClassVar[Collection[type[FastkitError]]] = ()
 
     def __init__(self, uow: U) -> None:
         self.uow = uow

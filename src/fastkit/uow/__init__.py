@@ -3,6 +3,7 @@
 from fastkit.uow._declaration import RepositoryAttribute
 from fastkit.uow.blocks import AsyncBlock, AsyncSavepoint, Block, BlockOptions, Savepoint
 from fastkit.uow.outcome import Outcome, Status
+from fastkit.uow.tracing import Traced
 from fastkit.uow.transactional import transactional
 from fastkit.uow.unit_of_work import AsyncUnitOfWork, UnitOfWork
 
@@ -16,6 +17,7 @@ __all__ = [
     "RepositoryAttribute",
     "Savepoint",
     "Status",
+    "Traced",
     "UnitOfWork",
     "transactional",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import typing
+from collections.abc import Mapping
+from copy import copy
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -26,6 +28,7 @@ class RepositoryAttribute:
         name: The name of the attribute.
         repository: The repository class.
         model: The mapped class.
+        lock: How `reads` locks rows, or None if it does not.
     """
 
     def __init__(self, unit: type[Any], name: str, repository: type[Any], model: type[Any]) -> None:
@@ -33,15 +36,29 @@ class RepositoryAttribute:
         self.name = name
         self.repository = repository
         self.model = model
+        self.lock: Mapping[str, bool] | None = None
 
     def __get__(self, unit: Any, owner: type[Any]) -> Any:
+        if owner is not self.unit and not issubclass(owner, self.unit):  # named by another class: `repository = ...`
+            return self
         if unit is None:
             return self if owner is self.unit else RepositoryAttribute(owner, self.name, self.repository, self.model)
         made = unit.__dict__[self.name] = self.repository(unit.session, self.model)
         return made
 
+    def for_update(self, **how: bool) -> RepositoryAttribute:
+        """Return the repository as it locks the rows that it reads, as `for_update` of a repository does."""
+        locking = copy(self)
+        locking.lock = how
+        return locking
+
+    def reads(self, unit: Any) -> Any:
+        """Return what reads the rows in a unit of work: the repository, or its view that locks."""
+        repository = getattr(unit, self.name)
+        return repository if self.lock is None else repository.for_update(**self.lock)
+
     def __repr__(self) -> str:
-        return f"{self.unit.__name__}.{self.name}"
+        return f"{self.unit.__name__}.{self.name}" + ("" if self.lock is None else ".for_update()")
 
 
 def declare_repositories(unit: type[Any], root: type[Any], frame: FrameType | None) -> None:

@@ -81,7 +81,7 @@ class UnitState(Scoped):
                 raise DeclarationError(f"{cls.__qualname__}: events is an EventHandlers object, not {events!r}.")
             cls._handlers = events
         if hasattr(cls, "_repository_root"):
-            declare_repositories(cls, cls._repository_root, sys._getframe(1))  # noqa: SLF001 - the frame of the class body
+            declare_repositories(cls, cls._repository_root, _frame_of_class())
             cls._metadata = metadata_of(cls)
         if cls._handlers is not None and not cls._is_async:
             cls._handlers.serve_sync(cls.__qualname__)
@@ -216,6 +216,14 @@ class UnitState(Scoped):
             raise OutsideBlockError(f"{call} needs an open block: `async with shop:`.")
         self._refuse_other_task(f"call {call}")
         self._guarded.refuse_if_busy()
+
+
+def _frame_of_class() -> FrameType | None:
+    """Return where a class is made: it knows the names in its body; an `__init_subclass__` in between does not."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - there is no public word
+    while frame is not None and frame.f_code.co_name == "__init_subclass__":
+        frame = frame.f_back
+    return frame
 
 
 def refuse_confirmation(database: Database | AsyncDatabase) -> None:
