@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -100,6 +101,13 @@ class Entered:
 def anyio_backend() -> str:
     """Run async tests on asyncio: SQLAlchemy knows no other loop."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def logs_are_left_on() -> Iterator[None]:
+    """See that no test leaves logging disabled: the tests after it would read nothing."""
+    yield
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import schemathesis
 from fastapi import FastAPI, HTTPException
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
+from schemathesis.python.asgi import shutdown_lifespans
 from servers import DRIVERS, Driver
 from starlette.responses import PlainTextResponse, Response
 
@@ -101,9 +102,10 @@ def beyond_a_schema(answer: Any) -> bool:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Keep what schemathesis and the apps log to themselves."""
+    """Keep what schemathesis and the apps log to themselves, and close the apps, which it would only do at the end."""
     logging.disable(logging.CRITICAL)
     yield
+    shutdown_lifespans()
     logging.disable(logging.NOTSET)
 
 

@@ -68,7 +68,6 @@ async def fuzzed(scene: str, url: str, asks: tuple[int, int], seed: int) -> dict
 
 def run_shard(scene: str, server: str, asks: tuple[int, int], seed: int) -> dict[str, Any]:
     """Do the same on a database that is made for it."""
-    logging.disable(logging.CRITICAL)
     if server == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             return asyncio.run(fuzzed(scene, f"sqlite+aiosqlite:///{folder}/fuzzing.db", asks, seed))
@@ -94,7 +93,9 @@ def main(arguments: list[str]) -> int:
     places = [(scene, server) for scene in SCENES for server in servers]
     asks = (SHARD, chosen.bodies // shards)
     began, statuses, bad = time.perf_counter(), Counter[str](), 0
-    with ProcessPoolExecutor(chosen.processes, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(
+        chosen.processes, max_tasks_per_child=1, initializer=logging.disable, initargs=(logging.CRITICAL,)
+    ) as pool:
         running = [
             pool.submit(run_shard, *places[n % len(places)], asks, chosen.seed * 10**6 + n) for n in range(shards)
         ]
