@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from schema_run import Run, quiet_until_closed
 from servers import DRIVERS, TEST_DATABASE, Driver, in_test_database, send
 from sqlalchemy import create_engine, make_url
 
+__all__ = ["quiet_until_closed"]  # a fixture
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "existing_database.py"
 DATABASE = f"{TEST_DATABASE}_existing"
 BOTH = """
@@ -177,3 +179,12 @@ def test_a_file_that_may_only_be_read(there: str, driver: Driver, monkeypatch: p
 def test_nothing_can_be_written(client: TestClient) -> None:
     """There are no other methods."""
     assert {client.request(method, "/artist/1").status_code for method in ("POST", "PUT", "PATCH", "DELETE")} == {405}
+
+
+@pytest.mark.usefixtures("quiet")
+def test_it_answers_as_its_schema_says(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemathesis finds nothing: no crash, no answer that the schema does not know, nothing taken that it forbids."""
+    run = Run(example(there, monkeypatch).app, examples=5)
+
+    assert run.faults == []
+    assert run.cases > 100

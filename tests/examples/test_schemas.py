@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import schemathesis
 from fastapi import FastAPI, HTTPException
-from schemathesis.config import SchemathesisConfig
-from schemathesis.engine import events, from_schema
-from schemathesis.python.asgi import shutdown_lifespans
+from schema_run import Run, quiet_until_closed
 from servers import DRIVERS, Driver
 from starlette.responses import PlainTextResponse, Response
 
@@ -24,12 +17,8 @@ from bookshop.asynchronous import app as asynchronous
 from bookshop.synchronous import app as synchronous
 from fastkit.deps import install
 
+__all__ = ["quiet_until_closed"]  # a fixture
 DOCS = Path(__file__).parents[2] / "docs"
-CONFIG = {
-    "seed": 20260101,
-    "generation": {"max-examples": 25, "database": "none", "deterministic": True},
-    "continue-on-failure": True,
-}
 CHOSEN = [driver for driver in DRIVERS if driver.id in {"sqlite", "sqlite-aiosqlite", "postgresql-asyncpg"}]
 CHECKS = {
     "not_a_server_error",
@@ -44,69 +33,6 @@ CHECKS = {
     "use_after_free",
     "ensure_resource_availability",
 }
-
-
-class Run:
-    """
-    What schemathesis found in an app.
-
-    Attributes:
-        faults: Each fault, with the request and the answer.
-        checks: The checks that looked at an answer.
-        phases: The phases that ran.
-        cases: How many requests were sent.
-    """
-
-    def __init__(self, app: FastAPI) -> None:
-        schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig.from_dict(CONFIG))
-        self.faults: list[str] = []
-        self.checks: set[str] = set()
-        self.phases: set[str] = set()
-        self.cases = 0
-        for event in from_schema(schema).execute():
-            assert not isinstance(event, events.NonFatalError | events.FatalError), vars(event)
-            if isinstance(event, events.ScenarioFinished):
-                self.phases.add(event.phase.value)
-                self.cases += len(event.recorder.cases)
-                self.faults += [*self._faults(event.recorder)]
-
-    def _faults(self, recorder: Any) -> Iterator[str]:
-        for case, checks in recorder.checks.items():
-            answer = getattr(recorder.interactions.get(case), "response", None)
-            for check in checks:
-                self.checks.add(check.name)
-                failed = check.failure_info
-                if failed is not None and not excused(check.name, answer):
-                    told = answer.content.decode() if answer is not None else ""
-                    yield f"{check.name}: {failed.failure.title}\n{failed.code_sample}\n{told}"
-
-
-def excused(check: str, answer: Any) -> bool:
-    """Return whether an answer is right all the same: a precondition goes before the body that is invalid, too."""
-    if check == "negative_data_rejection":
-        return answer is not None and answer.status_code == 412
-    return check == "positive_data_acceptance" and beyond_a_schema(answer)
-
-
-def beyond_a_schema(answer: Any) -> bool:
-    """Return whether what was refused is beyond any schema: rules, versions, the range of a column, decimals."""
-    if answer.headers["content-type"] != ["application/problem+json"]:
-        return False
-    problem = json.loads(answer.content)
-    if problem.get("detail", "").startswith("The header If-Match takes"):  # schemathesis tries 0, whatever the pattern
-        return True
-    if problem["type"].endswith((":rules-broken", ":invalid-value", ":precondition-failed")):
-        return True
-    return all("decimal" in error["detail"].lower() for error in problem.get("errors", [{"detail": ""}]))
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    """Keep what schemathesis and the apps log to themselves, and close the apps, which it would only do at the end."""
-    logging.disable(logging.CRITICAL)
-    yield
-    shutdown_lifespans()
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("quiet")

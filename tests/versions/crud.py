@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from conftest import World
 from fastapi import Depends, FastAPI, Header
-from versions.shelf import AsyncShelf, Author, Book, BookIn, BookOut, Shelf
+from versions.shelf import AsyncShelf, Author, Book, BookIn, BookOut, DeepOut, LabelOut, Note, Shelf
 
 from fastkit.deps import crud_router, install
 from fastkit.errors import FastkitError
@@ -54,6 +54,16 @@ class AuthorOut(Schema):
     id: int
     name: str
     facts: Facts | None
+
+
+class NoteNew(Schema):
+    """What a note is created by."""
+
+    text: str
+
+
+class NotePatch(NoteNew, partial=True):
+    """What a note is changed by."""
 
 
 class BookQuery(ListQuery[Book]):
@@ -141,12 +151,43 @@ class AsyncAuthors(AsyncCrudService[Author, AuthorNew, AuthorPatch]):
     shows = AuthorOut
 
 
+class Notes(CrudService[Note, NoteNew, NotePatch]):
+    """Sync, of rows with a date and no version."""
+
+    repository = Shelf.notes
+    shows = LabelOut
+
+
+class AsyncNotes(AsyncCrudService[Note, NoteNew, NotePatch]):
+    """Async, of rows with a date and no version."""
+
+    repository = AsyncShelf.notes
+    shows = LabelOut
+
+
+class DeepBooks(CrudService[Book, BookNew, BookPatch]):
+    """Sync, of rows that are shown with others."""
+
+    repository = Shelf.books
+    shows = DeepOut
+
+
+class AsyncDeepBooks(AsyncCrudService[Book, BookNew, BookPatch]):
+    """Async, of rows that are shown with others."""
+
+    repository = AsyncShelf.books
+    shows = DeepOut
+
+
 def crud_app(world: World, **options: Any) -> FastAPI:
     """Return an app with both services."""
     books, authors = (AsyncBooks, AsyncAuthors) if world.driver.is_async else (Books, Authors)
     app = FastAPI(dependencies=[Depends(_nothing)])
     app.include_router(crud_router(books, query=BookQuery, **options), prefix="/books", tags=["books"])
     app.include_router(crud_router(authors, leave_out={"delete", "replace"}), prefix="/authors", tags=["authors"])
+    notes, deep = (AsyncNotes, AsyncDeepBooks) if world.driver.is_async else (Notes, DeepBooks)
+    app.include_router(crud_router(notes), prefix="/notes", tags=["notes"])
+    app.include_router(crud_router(deep), prefix="/deep", tags=["deep"])
     install(app, {world.unit: world.naked})
     return app
 

@@ -57,12 +57,21 @@ class Label(Base):
     __mapper_args__ = {"version_id_col": mark, "version_id_generator": lambda _: uuid4()}  # noqa: RUF012 - SQLAlchemy's
 
 
+class Note(Timestamps, Base):
+    """Has a date, and no version."""
+
+    __tablename__ = "vs_note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(50))
+
+
 class Shelf(UnitOfWork):
     """The unit, sync."""
 
     authors: Repository[Author]
     books: Repository[Book]
     labels: Repository[Label]
+    notes: Repository[Note]
 
 
 class AsyncShelf(AsyncUnitOfWork):
@@ -71,6 +80,7 @@ class AsyncShelf(AsyncUnitOfWork):
     authors: AsyncRepository[Author]
     books: AsyncRepository[Book]
     labels: AsyncRepository[Label]
+    notes: AsyncRepository[Note]
 
 
 class BookIn(Schema):
@@ -110,7 +120,7 @@ class LabelOut(Schema):
 
 
 def fill(engine: Engine) -> None:
-    """Store an author, three books and a label."""
+    """Store an author, three books, a label and a note."""
     with Session(engine) as session:
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(delete(table))
@@ -119,7 +129,7 @@ def fill(engine: Engine) -> None:
         changed = LONG_AGO + timedelta(microseconds=123456)  # which no header tells
         dates = {"created_at": changed, "updated_at": changed}
         session.add_all(Book(id=key, title=title, author=author, **dates) for key, title in titles.items())
-        session.add(Label(id=1, text="new"))
+        session.add_all([Label(id=1, text="new"), Note(id=1, text="kept", **dates)])
         session.flush()
         if engine.dialect.name == "postgresql":
             for table in Base.metadata.sorted_tables:

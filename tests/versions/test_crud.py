@@ -1,5 +1,6 @@
 """CRUD services and their routes, on every database and in both colours."""
 
+from email.utils import format_datetime
 from types import new_class
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,17 @@ from versions.crud import (
     Books,
     crud_app,
 )
-from versions.shelf import AsyncShelf, Author, Book, BookIn, BookOut, Shelf, servers_with_tables, world_with_books
+from versions.shelf import (
+    LONG_AGO,
+    AsyncShelf,
+    Author,
+    Book,
+    BookIn,
+    BookOut,
+    Shelf,
+    servers_with_tables,
+    world_with_books,
+)
 
 from fastkit.database import Database
 from fastkit.deps import check_routes, crud_router, install, provide
@@ -106,6 +117,20 @@ class TestRoutes:
         assert (null.status_code, null.headers["content-type"]) == (422, PROBLEM)
         assert null.json()["errors"][0]["pointer"] == "/title"
         assert put.json() == {"id": 1, "title": "F", "stock": 0}
+
+    async def test_a_date_spares_what_the_client_has(self, shelf: World) -> None:
+        """Last-Modified where the model has Timestamps, beside the ETag or alone; not where other rows are shown."""
+        app, date = crud_app(shelf), format_datetime(LONG_AGO, usegmt=True)
+        book, note, deep = [await answer(app, path) for path in ("/books/1", "/notes/1", "/deep/1")]
+        seen = {"If-Modified-Since": date}
+
+        assert [each.headers.get("Last-Modified") for each in (book, note, deep)] == [date, date, None]
+        assert ["ETag" in each.headers for each in (book, note, deep)] == [True, False, True]
+        assert [(await answer(app, path, headers=seen)).status_code for path in ("/books/1", "/notes/1")] == [304, 304]
+        assert (await answer(app, "/deep/1", headers=seen)).status_code == 200
+        assert (await answer(app, "/notes/1", "PATCH", json={"text": "new"})).json() == {"id": 1, "text": "new"}
+        assert (await answer(app, "/notes/1", headers=seen)).json() == {"id": 1, "text": "new"}
+        assert "304" in app.openapi()["paths"]["/notes/{note_id}"]["get"]["responses"]
 
     async def test_a_patch_that_changes_nothing_writes_nothing(self, shelf: World) -> None:
         """Neither an UPDATE nor a new version."""

@@ -18,6 +18,7 @@ from fastkit.database._listeners import watch
 from fastkit.database._modes import PLAIN, Mode
 from fastkit.database._replicas import Replicas
 from fastkit.database._spending import can_be_counted
+from fastkit.database._values import refuse_unreadable
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DatabaseClosedError, DeclarationError
 from fastkit.pages import Signer
@@ -59,6 +60,7 @@ class DatabaseState:
         self._sync_engine = own_connections(engine)
         self._backend = backend
         backend.attach(engine, self.timeouts)
+        refuse_unreadable(engine.dialect)
         watch(engine)
         can_be_counted(engine.dialect)
         if not isinstance(engine.pool, QueuePool):  # which counts for itself

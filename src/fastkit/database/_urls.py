@@ -14,6 +14,7 @@ from fastkit.database._mariadb import MariaDBBackend
 from fastkit.database._pgbouncer import PgBouncerBackend
 from fastkit.database._postgresql import PostgreSQLBackend
 from fastkit.database._sqlite import SQLiteBackend
+from fastkit.database._values import json_text
 from fastkit.database.timeouts import Timeouts
 from fastkit.errors import DeclarationError
 
@@ -90,6 +91,7 @@ def prepare(
         pool_options = {}  # other pools do not take the arguments of a queue
     limits = options["connect_args"]
     connect_args = {**limits, **backend.joined(parsed, limits, own_options.get("connect_args", {}))}
+    options["json_serializer"] = json_text
     options["hide_parameters"] = True  # they are the values of rows, and would be in the logs
     return parsed, {**pool_options, **options, **own_options, "connect_args": connect_args}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Header, Response
@@ -101,18 +102,23 @@ class Freshness:
         self._connection = connection
         self._response = response
 
-    def check(self, state: BaseModel, version: str | None = None) -> None:
+    def check(
+        self, state: BaseModel | None = None, version: str | None = None, modified: datetime | None = None
+    ) -> None:
         """
-        Answer 304 if the client has this state already, and tell it by an ETag otherwise.
+        Answer 304 if the client has this state already, and tell it by ETag and Last-Modified otherwise.
 
         Args:
-            state: What is another one whenever the answer is: the answer itself, or the versions of a list.
+            state: What is another one whenever the answer is: the answer itself, or the versions of a list. Without
+                it there is no ETag.
             version: The version of the row, for If-Match to be compared with.
+            modified: When the answer was changed last; for two seconds after that it is not told.
 
         Raises:
             NotModified: The client has it; whatever follows in the endpoint is left out.
         """
-        told_or_unchanged(self._connection, self._response, Validators(tag_of(state, version)))
+        tag = None if state is None else tag_of(state, version)
+        told_or_unchanged(self._connection, self._response, Validators(tag, modified))
 
 
 _IfNoneMatchHeader: TypeAlias = Annotated[
@@ -125,6 +131,10 @@ _IfNoneMatchHeader: TypeAlias = Annotated[
 async def _if_none_match(
     connection: HTTPConnection, response: Response, if_none_match: _IfNoneMatchHeader = None
 ) -> Freshness:
+    return Freshness(connection, response)
+
+
+async def _unlisted_if_none_match(connection: HTTPConnection, response: Response) -> Freshness:
     return Freshness(connection, response)
 
 
@@ -149,6 +159,9 @@ UnlistedIfMatch: TypeAlias = Annotated[Precondition, Depends(_unlisted_if_match)
 
 RequiredIfMatch: TypeAlias = Annotated[Precondition, _tells(_required_if_match, 400, 412, 428)]
 """Same as `IfMatch`, but a request without one is answered 428."""
+
+UnlistedIfNoneMatch: TypeAlias = Annotated[Freshness, _tells(_unlisted_if_none_match, not_modified=True)]
+"""Same as `IfNoneMatch`, for answers that have a date and no tag: the schema does not ask for one."""
 
 IfNoneMatch: TypeAlias = Annotated[Freshness, _tells(_if_none_match, not_modified=True)]
 """

@@ -9,7 +9,14 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from fastkit.deps.conditional import Freshness, IfMatch, IfNoneMatch, RequiredIfMatch, UnlistedIfMatch
+from fastkit.deps.conditional import (
+    Freshness,
+    IfMatch,
+    IfNoneMatch,
+    RequiredIfMatch,
+    UnlistedIfMatch,
+    UnlistedIfNoneMatch,
+)
 from fastkit.deps.direct import DirectRoute
 from fastkit.deps.found import _python_type, _snake_case
 from fastkit.deps.listed import listed
@@ -148,7 +155,8 @@ class _Crud:
                 listing = Query() if self._query is None else listed(self._query)
                 return {"query": Annotated[self._query or PageQuery, listing]}
             case "get":
-                return {"fresh": IfNoneMatch} if is_versioned else {}
+                dated = {"fresh": UnlistedIfNoneMatch} if self.service.is_dated() else {}
+                return {"fresh": IfNoneMatch} if is_versioned else dated
             case "create":
                 return {"data": self.service.creates, "request": Request, "response": Response}
             case "replace":
@@ -162,6 +170,12 @@ class _Crud:
 def _told(response: Response, shown: Shown) -> Any:
     if shown.version is not None:
         response.headers["ETag"] = etag(shown.answer, shown.version)
+    return shown.answer
+
+
+def _unless_known(shown: Shown, fresh: Freshness | None) -> Any:
+    if fresh is not None:  # a tag without a version would be one that no If-Match may name
+        fresh.check(None if shown.version is None else shown.answer, shown.version, shown.modified)
     return shown.answer
 
 
@@ -180,10 +194,7 @@ def _list(service: Any, query: Any) -> Any:
 
 
 def _get(service: Any, ident: Any, fresh: Freshness | None = None) -> Any:
-    shown = service.get(ident)
-    if fresh is not None:
-        fresh.check(shown.answer, shown.version)
-    return shown.answer
+    return _unless_known(service.get(ident), fresh)
 
 
 def _create(service: Any, data: Any, request: Request, response: Response) -> Any:
@@ -209,10 +220,7 @@ async def _list_async(service: Any, query: Any) -> Any:
 
 
 async def _get_async(service: Any, ident: Any, fresh: Freshness | None = None) -> Any:
-    shown = await service.get(ident)
-    if fresh is not None:
-        fresh.check(shown.answer, shown.version)
-    return shown.answer
+    return _unless_known(await service.get(ident), fresh)
 
 
 async def _create_async(service: Any, data: Any, request: Request, response: Response) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Collection
+from datetime import datetime
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeVar
@@ -13,7 +14,7 @@ from sqlalchemy import inspect
 
 from fastkit.errors import DeclarationError
 from fastkit.repository import check_reader
-from fastkit.repository.versions import version_attribute, version_told_of
+from fastkit.repository.versions import modified_attribute, shows_own_columns, version_attribute, version_told_of
 from fastkit.schemas._absent import MISSING
 from fastkit.schemas._mapped import is_json
 from fastkit.schemas._nested import is_partial, jsonable, writable
@@ -140,6 +141,16 @@ class CrudDeclaration:
     def to_write(self) -> Any:
         """Return what reads a row that is about to be written: locked, unless its version tells of others' changes."""
         return self.rows if self.is_versioned() else self.rows.for_update()
+
+    @classmethod
+    def is_dated(cls) -> bool:
+        """Return whether it is known of its rows when what is shown of them was changed."""
+        return modified_attribute(cls.model) is not None and shows_own_columns(cls.shows, cls.model)
+
+    @classmethod
+    def told_date(cls, modified: datetime | None) -> datetime | None:
+        """Return when a row was changed, if that tells of all that is shown: of other rows nobody knows."""
+        return modified if cls.is_dated() else None
 
     @classmethod
     def version_of(cls, entity: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel
@@ -31,11 +32,13 @@ class Shown(NamedTuple):
         answer: The response model.
         version: The version of the row as a text, or None if its model has none.
         ident: The primary key of the row, a tuple if it is composite.
+        modified: When the row was changed last, if its model has `Timestamps` and the answer is of its columns only.
     """
 
     answer: Any
     version: str | None
     ident: Any
+    modified: datetime | None = None
 
 
 class CrudService(CrudDeclaration, Service[Any], Generic[M, C, P]):
@@ -162,7 +165,7 @@ class CrudService(CrudDeclaration, Service[Any], Generic[M, C, P]):
     def _shown(self, ident: Any) -> Shown:
         reader = self.rows.into(self.shows)
         found = by_key(self.uow.session, reader._projection, ident)  # noqa: SLF001 - no name for apps
-        return Shown(found.shown, found.version, ident)
+        return Shown(found.shown, found.version, ident, self.told_date(found.modified))
 
 
 class AsyncCrudService(CrudDeclaration, Service[Any], Generic[M, C, P]):
@@ -256,4 +259,4 @@ class AsyncCrudService(CrudDeclaration, Service[Any], Generic[M, C, P]):
     async def _shown(self, ident: Any) -> Shown:
         reader = self.rows.into(self.shows)
         found = await self.uow.session.run_sync(by_key, reader._projection, ident)  # noqa: SLF001 - no name for apps
-        return Shown(found.shown, found.version, ident)
+        return Shown(found.shown, found.version, ident, self.told_date(found.modified))

@@ -1,0 +1,77 @@
+"""Values that a driver would store and nobody could read again: refused as they are bound, before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any, TypeAlias
+
+from sqlalchemy import DateTime, Float, Numeric
+from sqlalchemy.engine import Dialect
+
+Convert: TypeAlias = Callable[[Any], Any]
+
+
+def json_text(value: Any) -> str:
+    """
+    Return a value as JSON.
+
+    Raises:
+        UnicodeEncodeError: A text in it has half of a surrogate pair: PostgreSQL's json and SQLite would keep its
+            escape, and no answer could show it.
+    """
+    text = json.dumps(value)
+    if "\\ud" in text:  # also the halves of a pair, which are fine
+        json.dumps(value, ensure_ascii=False).encode()
+    return text
+
+
+def refuse_unreadable(dialect: Dialect) -> None:
+    """Let the types of a dialect refuse what its driver would only find out when it reads."""
+    if dialect.name == "sqlite":
+        dialect.colspecs = {**dialect.colspecs, Numeric: _FiniteNumeric, Float: Float}
+    elif dialect.driver in {"psycopg", "psycopg_async"}:
+        known = dialect.colspecs
+        dialect.colspecs = {**known, DateTime: _within_python(known.get(DateTime, DateTime))}
+
+
+class _FiniteNumeric(Numeric[Any]):
+    """A decimal on SQLite, which stores it as a float: 1e999 would be infinite from then on."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Convert:
+        """Return what makes a float of a decimal."""
+        is_decimal = self.asdecimal
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            number = float(value)
+            if is_decimal and not isfinite(number):
+                raise OverflowError("SQLite stores decimals as floats, and this one is beyond them.")
+            return number
+
+        return process
+
+
+def _within_python(known: Any) -> Any:
+    """Return a type for moments that are in the years 1 to 9999 in UTC, too: psycopg reads no others."""
+
+    class Within(known):  # type: ignore[misc]
+        cache_ok = True
+
+        def bind_processor(self, dialect: Dialect) -> Convert:
+            """Return what lets such moments pass."""
+            before = super().bind_processor(dialect)
+
+            def process(value: Any) -> Any:
+                if type(value) is datetime and value.tzinfo is not None and value.year in {1, 9999}:
+                    value.astimezone(UTC)  # OverflowError
+                return value if before is None else before(value)
+
+            return process
+
+    return Within
