@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import DateTime, Float, Numeric
 from sqlalchemy.engine import Dialect
-
-Convert: TypeAlias = Callable[[Any], Any]
 
 
 def json_text(value: Any) -> str:
@@ -42,7 +39,7 @@ class _FiniteNumeric(Numeric[Any]):
 
     cache_ok = True
 
-    def bind_processor(self, dialect: Dialect) -> Convert:
+    def bind_processor(self, dialect: Dialect) -> Any:
         """Return what makes a float of a decimal."""
         is_decimal = self.asdecimal
 
@@ -63,7 +60,7 @@ def _within_python(known: Any) -> Any:
     class Within(known):  # type: ignore[misc]
         cache_ok = True
 
-        def bind_processor(self, dialect: Dialect) -> Convert:
+        def bind_processor(self, dialect: Dialect) -> Any:
             """Return what lets such moments pass."""
             before = super().bind_processor(dialect)
 
