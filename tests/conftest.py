@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
@@ -102,8 +103,14 @@ class Entered:
         return self._context.__exit__(*error)
 
 
-def pytest_collection_finish() -> None:
-    """Take thousands of tests out of the garbage collector's way: it would look at them each time."""
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: the tests wait half of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_to_collect() -> None:
+    """Take what is there out of the garbage collector's way, thousands of tests: it would look at them each time."""
     gc.collect()
     gc.freeze()
 

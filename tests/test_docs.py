@@ -89,14 +89,10 @@ def test_the_app_of_the_deploying_page_runs(deploying: Any) -> None:
 
 def test_what_gunicorn_calls_freezes(deploying: Any) -> None:
     """The collector looks at nothing any more that was imported."""
-    assert gc.get_freeze_count() == 0
-    try:
-        deploying.when_ready(None)
-        frozen = gc.get_freeze_count()
-    finally:
-        gc.unfreeze()
+    before, made = gc.get_freeze_count(), [[] for _ in range(10_000)]
+    deploying.when_ready(None)
 
-    assert frozen > 10_000
+    assert gc.get_freeze_count() - before >= len(made)
 
 
 def test_the_table_of_workers_counts_right() -> None:
