@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import shutil
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -195,14 +198,24 @@ def sweeper(server: str) -> Engine:
 @pytest.fixture
 async def world(anyio_backend: str, driver: Driver, url: str) -> AsyncIterator[World]:
     """Return one database with empty tables, and check that no connection is left checked out."""
+    known = set(threading.enumerate())
     kind: Any = AsyncDatabase if driver.is_async else Database
     database = kind(url, pool_size=4, timeouts=TIMEOUTS, cursor_keys=[SECRET])
     world = World(driver, database)
     yield world
     left = world.checked_out
     await world.database.close()
+    await no_statement_runs_on(known)
 
     assert left == 0, "a connection was not given back"
+
+
+async def no_statement_runs_on(known: set[threading.Thread]) -> None:
+    """Wait for cut-off statements of SQLite: they run on in aiosqlite's threads, which then speak to the event loop."""
+    end = time.monotonic() + 10
+    while any("_connection_worker_thread" in each.name for each in set(threading.enumerate()) - known):
+        assert time.monotonic() < end, "a thread of aiosqlite is left"
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
