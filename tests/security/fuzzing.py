@@ -86,6 +86,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--bodies", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--after", type=int, default=0, help="leave out so many query strings, sent by an earlier run")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
     servers = ["sqlite"] if missing("PostgreSQL") else ["sqlite", "postgresql"]
@@ -97,7 +98,8 @@ def main(arguments: list[str]) -> int:
         chosen.processes, max_tasks_per_child=1, initializer=logging.disable, initargs=(logging.CRITICAL,)
     ) as pool:
         running = [
-            pool.submit(run_shard, *places[n % len(places)], asks, chosen.seed * 10**6 + n) for n in range(shards)
+            pool.submit(run_shard, *places[n % len(places)], asks, chosen.seed * 10**6 + n)
+            for n in range(chosen.after // SHARD, shards)
         ]
         for done in running:
             result = done.result()
