@@ -63,6 +63,18 @@ def test_a_fault_would_be_found(status: int, kind: bytes, body: bytes, fault: st
     assert any(fault in each for each in found), found
 
 
+def test_names_may_be_repeated_and_a_slash_lost() -> None:
+    """An unknown parameter is told by its name; Starlette leads a path with a slash too many to the one without."""
+    problem = {b"content-type": b"application/problem+json"}
+    told = b'{"detail":"' + CANARY.encode() + b'"}'
+
+    assert faults_of(Asked("GET", "/", f"{CANARY}=1".encode()), 422, problem, told) == []
+    assert faults_of(Asked("GET", "/", f"a={CANARY}".encode()), 422, problem, told)
+    assert faults_of(Asked("GET", "/x%2F"), 307, {b"location": b"http://shop/x"}, b"") == []
+    assert faults_of(Asked("GET", "/x%2F"), 307, {b"location": b"http://elsewhere/x"}, b"")
+    assert faults_of(Asked("GET", "/x"), 307, {b"location": b"http://shop/x"}, b"")
+
+
 @pytest.mark.parametrize(
     "shape",
     [
