@@ -153,8 +153,8 @@ def faults_of(request: Asked, status: int, headers: dict[bytes, bytes], body: by
         found.append(f"status {status}: {body[:300]!r}")
     if status >= 400 and kind != b"application/problem+json":
         found.append(f"{status} of type {kind!r}")
-    names = {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}  # which an answer may repeat
-    if status >= 400 and CANARY.encode() in body and not any(CANARY.encode() in name for name in names):
+    names = dict(parse_qsl(request.query.decode("latin-1"), keep_blank_values=True))  # which an answer may repeat
+    if status >= 400 and CANARY.encode() in body and not any(CANARY in name for name in names):
         found.append(f"{status} repeats a value: {body[:300]!r}")
     if len(body) > LARGEST + 8 * request.size:
         found.append(f"{status} of {len(body)} bytes to {request.size}")

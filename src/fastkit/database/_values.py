@@ -41,13 +41,12 @@ class _FiniteNumeric(Numeric[Any]):
 
     def bind_processor(self, dialect: Dialect) -> Any:
         """Return what makes a float of a decimal."""
-        is_decimal = self.asdecimal
 
         def process(value: Any) -> Any:
             if value is None:
                 return None
             number = float(value)
-            if is_decimal and not isfinite(number):
+            if not isfinite(number):
                 raise OverflowError("SQLite stores decimals as floats, and this one is beyond them.")
             return number
 
