@@ -86,18 +86,20 @@ AFTER_YEAR_9999 = moment(-ALMOST_A_DAY, 9999, 12, 31, 23, 59)
 
 
 @pytest.mark.parametrize("values", BEYOND.values(), ids=BEYOND.keys())
-@pytest.mark.parametrize("way", ["object", "bulk"])
+@pytest.mark.parametrize("way", ["object", "bulk", "copy"])
 async def test_what_could_not_be_read_is_not_stored(lab: World, values: dict[str, Any], way: str) -> None:
     """A 422 in an app, and the table is as it was: one such row would spoil each list that it is in."""
+    if way == "copy" and lab.server != "PostgreSQL":
+        pytest.skip("has no COPY")
     with pytest.raises(InvalidValueError) as caught:
         async with lab.shop() as shop:
             if way == "object":
                 shop.samples.add(Sample(id=1, **values))
             else:
-                await shop.samples.bulk.insert([{"id": 1, **values}])
+                await shop.samples.bulk.insert([{"id": 1, **values}], copy=way == "copy")
             await shop.commit()
 
-    assert "1e" not in str(caught.value)
+    assert not any(each in str(caught.value) for each in ("999", "\ud800", "\udfff"))
     async with lab.shop() as shop:
         assert await shop.samples.into(SampleOut).all() == []
 

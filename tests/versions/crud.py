@@ -180,7 +180,7 @@ class AsyncDeepBooks(AsyncCrudService[Book, BookNew, BookPatch]):
 
 
 def crud_app(world: World, **options: Any) -> FastAPI:
-    """Return an app with both services."""
+    """Return an app with all services."""
     books, authors = (AsyncBooks, AsyncAuthors) if world.driver.is_async else (Books, Authors)
     app = FastAPI(dependencies=[Depends(_nothing)])
     app.include_router(crud_router(books, query=BookQuery, **options), prefix="/books", tags=["books"])
