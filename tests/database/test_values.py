@@ -12,7 +12,7 @@ from conftest import World
 from sqlalchemy import JSON, DateTime, Numeric, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastkit.database import Database
+from fastkit.database import AsyncDatabase, Database
 from fastkit.errors import InvalidValueError
 from fastkit.repository import AsyncRepository, Repository
 from fastkit.schemas import Schema
@@ -157,6 +157,15 @@ def test_an_engine_of_the_app_is_looked_after_too(tmp_path: Any) -> None:
             shop.samples.add(Sample(id=1, price=Decimal("1e999")))
             shop.commit()
     engine.dispose()
+
+
+async def test_an_engine_of_several_databases_is_looked_after_once(world: World) -> None:
+    """An app that gives one engine a thousand times has no tower of types."""
+    types = world.sync_engine.dialect.colspecs.get(DateTime)
+    kind: Any = AsyncDatabase if world.driver.is_async else Database
+    kind(world.naked.engine)
+
+    assert world.sync_engine.dialect.colspecs.get(DateTime) is types
 
 
 def test_the_app_may_write_json_in_its_own_way(tmp_path: Any) -> None:

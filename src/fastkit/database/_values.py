@@ -30,8 +30,9 @@ def refuse_unreadable(dialect: Dialect) -> None:
     if dialect.name == "sqlite":
         dialect.colspecs = {**dialect.colspecs, Numeric: _FiniteNumeric, Float: Float}
     elif dialect.driver in {"psycopg", "psycopg_async"}:
-        known = dialect.colspecs
-        dialect.colspecs = {**known, DateTime: _within_python(known.get(DateTime, DateTime))}
+        known = dialect.colspecs.get(DateTime, DateTime)
+        if known.__module__ != __name__:  # an engine may be given to several databases
+            dialect.colspecs = {**dialect.colspecs, DateTime: _within_python(known)}
 
 
 class _FiniteNumeric(Numeric[Any]):
