@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import World
-from sqlalchemy import JSON, DateTime, Numeric, create_engine
+from sqlalchemy import JSON, DateTime, Numeric, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastkit.database import AsyncDatabase, Database
@@ -149,10 +149,12 @@ async def test_a_float_may_be_infinite(lab: World) -> None:
 
 
 def test_an_engine_of_the_app_is_looked_after_too(tmp_path: Any) -> None:
-    """Its decimals are bounded as well."""
+    """Its decimals are bounded as well, though it made tables and read before."""
     engine = create_engine(f"sqlite:///{tmp_path}/own.db")
+    Base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        assert connection.execute(select(Sample.id).where(Sample.price == Decimal(1))).all() == []
     with Database(engine) as database:
-        database.create_all(Base.metadata)
         with pytest.raises(InvalidValueError), Lab(database) as shop:
             shop.samples.add(Sample(id=1, price=Decimal("1e999")))
             shop.commit()

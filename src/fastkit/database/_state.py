@@ -60,7 +60,7 @@ class DatabaseState:
         self._sync_engine = own_connections(engine)
         self._backend = backend
         backend.attach(engine, self.timeouts)
-        refuse_unreadable(engine.dialect)
+        refuse_unreadable(engine)
         watch(engine)
         can_be_counted(engine.dialect)
         if not isinstance(engine.pool, QueuePool):  # which counts for itself

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import DateTime, Float, Numeric
+from sqlalchemy import DateTime, Engine, Float, Numeric
 from sqlalchemy.engine import Dialect
 
 
@@ -25,14 +25,20 @@ def json_text(value: Any) -> str:
     return text
 
 
-def refuse_unreadable(dialect: Dialect) -> None:
-    """Let the types of a dialect refuse what its driver would only find out when it reads."""
+def refuse_unreadable(engine: Engine) -> None:
+    """Let the types of an engine refuse what its driver would only find out when it reads."""
+    dialect: Any = engine.dialect
+    own: dict[Any, Any] = {}
     if dialect.name == "sqlite":
-        dialect.colspecs = {**dialect.colspecs, Numeric: _FiniteNumeric, Float: Float}
-    elif dialect.driver in {"psycopg", "psycopg_async"}:
+        own = {Numeric: _FiniteNumeric, Float: Float}
+    elif dialect.driver == "psycopg":
         known = dialect.colspecs.get(DateTime, DateTime)
-        if known.__module__ != __name__:  # an engine may be given to several databases
-            dialect.colspecs = {**dialect.colspecs, DateTime: _within_python(known)}
+        is_done = known.__module__ == __name__  # an engine may be given to several databases
+        own = {DateTime: known if is_done else _within_python(known)}
+    if not own.items() <= dialect.colspecs.items():
+        dialect.colspecs = {**dialect.colspecs, **own}
+        vars(dialect).pop("_type_memos", None)  # what the app's own engine remembers of them from before
+        engine.clear_compiled_cache()
 
 
 class _FiniteNumeric(Numeric[Any]):
