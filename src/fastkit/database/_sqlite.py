@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -37,11 +38,12 @@ class SQLiteBackend(Backend):
                 "An in-memory SQLite database lives in one connection, so all requests would share one transaction. "
                 f"Use a file ({driver}:///shop.db) or, for tests, {driver}:///file:/shop?vfs=memdb&uri=true."
             )
-        is_async = url.get_dialect().is_async
-        return {
-            "poolclass": AsyncAdaptedQueuePool if is_async else QueuePool,
-            "connect_args": {"timeout": timeouts.lock},
-        }
+        options: dict[str, Any] = {"poolclass": QueuePool, "connect_args": {"timeout": timeouts.lock}}
+        if url.get_dialect().is_async:
+            options["poolclass"] = AsyncAdaptedQueuePool
+            with suppress(ImportError):  # told when the engine is made, if it is the driver that is missing
+                options["module"] = import_module("fastkit.database._aiosqlite").adapted()
+        return options
 
     def attach(self, engine: Engine, timeouts: Timeouts) -> None:
         """Add the connection events."""
@@ -150,7 +152,7 @@ def _reset(dbapi: Any, record: Any, state: PoolResetState) -> None:
 
 def _terminate(dbapi: Any) -> None:
     """
-    Throw a connection of aiosqlite away: roll back, close and stop its thread, without awaiting any of it.
+    Throw a connection of aiosqlite away: end what runs, roll back, close, stop its thread, without awaiting any of it.
 
     A statement that was cut off may still be referred to by a traceback. SQLite then only pretends to close, and keeps
     the transaction, and with it the write lock, until the garbage collector comes (sqlite.org/c3ref/close.html); so the
@@ -164,6 +166,8 @@ def _terminate(dbapi: Any) -> None:
             connection.rollback()
         driver.stop()  # called in the thread that it stops, it tells no event loop, which may be closed by then
 
+    if hasattr(dbapi, "interrupt"):
+        dbapi.interrupt()
     driver.stop() if connection is None else driver._tx.put_nowait((None, end))  # noqa: SLF001 - same
 
 
