@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import PoolResetState
 
 from fastkit.database._backend import MODE, Backend, mode_of
+from fastkit.database._connection import AutocommitConnection
 from fastkit.database._liveness import ask_rested_connections
 from fastkit.database._modes import Mode
 from fastkit.database._rows import listen_as_own, look_through
@@ -47,7 +48,7 @@ class PostgreSQLBackend(Backend):
         else:
             options = " ".join(f"-c {name}={value}" for name, value in limits.items())
             connect_args = {"connect_timeout": math.ceil(timeouts.connect), "options": options}
-        return {"connect_args": connect_args}
+        return {"connect_args": connect_args, "skip_autocommit_rollback": True}
 
     def joined(self, url: URL, limits: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
         """Keep the limits beside the app's own settings of the session, which come last and win."""
@@ -71,7 +72,9 @@ class PostgreSQLBackend(Backend):
     def engine_for(self, engine: Engine, mode: Mode) -> Engine:
         """Return an engine with options that the drivers send with BEGIN, so that a mode costs no statement."""
         if mode.autocommit:
-            return view_of(engine, {MODE: mode, "isolation_level": "AUTOCOMMIT"})
+            view = view_of(engine, {MODE: mode})
+            view._connection_cls = AutocommitConnection  # noqa: SLF001 - there is no public way
+            return view
         options: dict[str, Any] = {MODE: mode}
         if mode.isolation:
             # PostgreSQL has no dirty reads; asyncpg does not even know their name.

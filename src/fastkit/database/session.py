@@ -127,7 +127,9 @@ class GuardedSession(SessionLife):
         if self.dispatch.do_orm_execute or len(self.dispatch.after_begin) > _OWN_LISTENERS:
             return cast("Sequence[Sequence[Any]]", self.execute(statement, parameters).all())
         if self.open_transaction is None:
-            with self.reading(), self._guard:
+            if self._engine is None:
+                return self._fetch_alone(statement, parameters)
+            with self._guard:
                 return all_rows(self._connection_of_read(), statement, parameters)
         self.open_transaction.refuse_if_doomed()
         with self._guard:
@@ -169,6 +171,17 @@ class GuardedSession(SessionLife):
         if self._reading is None:
             self._reading = cast("Engine", self.get_bind()).connect()
         return self._reading
+
+    def _fetch_alone(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        if self._closed:
+            raise UnitClosedError(self._closed())
+        with self._guard:
+            self._be_of_this_pool()
+            connection = self._engines.engine_for(SINGLE_READ).connect()
+            try:
+                return all_rows(connection, statement, parameters)
+            finally:
+                connection.close()
 
     def _identity_lookup(self, mapper: Any, *args: Any, **more: Any) -> Any:
         """Return an object that is held; not one that may not be there any more for the scopes."""
