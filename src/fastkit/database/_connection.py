@@ -40,7 +40,7 @@ class AutocommitConnection(OwnedConnection):
     def _prepare(self) -> None:
         taken: Any = self._dbapi_connection
         taken.dbapi_connection.autocommit = True
-        taken._connection_record.finalize_callback.append(_leave_autocommit)
+        taken._connection_record.finalize_callback.append(_leave_autocommit)  # noqa: SLF001 - as SQLAlchemy does
 
     def _is_autocommit_isolation(self) -> bool:
         return True  # said in the log

@@ -151,8 +151,14 @@ def _provider(unit: Any) -> Callable[..., Any]:
         if (unit, database) in shared:
             yield shared[unit, database]
             return
-        async with unit.serving(database) as shared[unit, database]:
-            yield shared[unit, database]
+        served = shared[unit, database] = unit(database)
+        served._serve()  # noqa: SLF001 - as `serving`, with one generator less
+        try:
+            yield served
+        except BaseException as error:
+            await served._end_of_owner(error)  # noqa: SLF001 - same
+            raise
+        await served._end_of_owner(None)  # noqa: SLF001 - same
 
     async def sync_unit(connection: HTTPConnection) -> AsyncGenerator[Any]:
         database = database_of(connection, unit)
@@ -267,9 +273,9 @@ async def _enter_unit(unit: Any, stack: AsyncExitStack, connection: HTTPConnecti
     database = database_of(connection, unit)
     shared = connection.scope.setdefault(_SHARED, {})
     if (unit, database) not in shared:
-        context = unit.serving(database)
-        shared[unit, database] = await context.__aenter__()
-        stack.push_async_exit(partial(_leave, context.__aexit__))  # shielded by itself
+        served = shared[unit, database] = unit(database)
+        served._serve()  # noqa: SLF001 - as `serving`, without a generator
+        stack.push_async_exit(partial(_leave_unit, served))
     return shared[unit, database]
 
 
@@ -283,6 +289,12 @@ async def _enter_block(block: Callable[..., Any], stack: AsyncExitStack, **argum
 async def _shielded(leave: Callable[..., Any], *error: Any) -> Any:
     with anyio.CancelScope(shield=True):  # as FastAPI does it, for the hooks after a commit
         return await leave(*error)
+
+
+async def _leave_unit(served: Any, _: Any, error: BaseException | None, __: Any) -> None:
+    has_waited = await served._end_of_owner(error)  # noqa: SLF001 - as `serving`
+    if has_waited and error is None:
+        await checkpoint_if_cancelled()  # so that no response is sent
 
 
 async def _leave(leave: Callable[..., Any], *error: Any) -> Any:

@@ -99,7 +99,11 @@ class Projection(Generic[B]):
                 f"into() takes a Pydantic model, whose fields say what is read: class BookOut(Schema), not {given!r}."
             )
         model: Any = selection.without_lock().model
-        return cls(selection, schema, _ready(schema, model))
+        return (
+            _of_all(schema, model)
+            if selection is selection_of(model)
+            else cls(selection, schema, _ready(schema, model))
+        )
 
     def order_by(self, *keys: Any) -> Projection[B]:
         """Return the projection in another order."""
@@ -265,6 +269,11 @@ class Projection(Generic[B]):
             return self.ready.models.validate_python(values, by_alias=False, by_name=True)
         except ValidationError as error:
             raise RowMismatchError(str(self), _faults(error, self.schema)) from None
+
+
+@cache  # once for each use of a plain repository
+def _of_all(schema: Any, model: Any) -> Projection[Any]:
+    return Projection(selection_of(model), schema, _ready(schema, model))
 
 
 def _faults(error: ValidationError, schema: type[BaseModel]) -> list[tuple[str, str]]:

@@ -109,7 +109,8 @@ class Selection(Generic[M]):
     @property
     def primary_key(self) -> tuple[ColumnElement[Any], ...]:
         """Return the primary key as attributes of the model, in the order of its columns."""
-        return _primary_key(class_mapper(self.model))
+        model: Any = self.model
+        return _primary_key(model)
 
     def by_identity(self, ident: Any) -> ColumnElement[bool]:
         """Return the criterion for a primary key: a value, or a tuple or mapping if it is composite."""
@@ -117,12 +118,13 @@ class Selection(Generic[M]):
 
     def parts(self, ident: Any) -> list[Any]:
         """Return the parts of a primary key."""
+        keys = self.primary_key
         if isinstance(ident, dict):
-            values = [ident[key.key] for key in self.primary_key if key.key in ident]
+            values = [ident[key.key] for key in keys if key.key in ident]
         else:
             values = list(ident) if isinstance(ident, tuple | list) else [ident]
-        if len(values) != len(self.primary_key):
-            names = ", ".join(str(key.key) for key in self.primary_key)
+        if len(values) != len(keys):
+            names = ", ".join(str(key.key) for key in keys)
             raise InvalidRequestError(f"The primary key of {self.model.__name__} is ({names}): give as many values.")
         return values
 
@@ -322,7 +324,8 @@ def selection_of(model: Any) -> Selection[Any]:
 
 
 @cache
-def _primary_key(mapper: Mapper[Any]) -> tuple[Any, ...]:
+def _primary_key(model: Any) -> tuple[Any, ...]:
+    mapper: Mapper[Any] = class_mapper(model)
     return tuple(mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key)
 
 

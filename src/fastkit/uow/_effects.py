@@ -198,11 +198,11 @@ class AsyncEffects(UnitLife):
                 transaction.doom(cancelled)  # it was kept, but the caller was told of an error: nothing may say it is
             raise
 
-    async def _shielded(self, work: Callable[[], None], *, committing: bool = False) -> None:
-        """Run the end of a block; if no answer comes in time, tell its outcome from what was sent."""
+    async def _shielded(self, work: Callable[[], None], *, committing: bool = False) -> bool:
+        """Run the end of a block, return whether it waited; without an answer in time, tell its outcome anyway."""
         transaction = self._guarded.open_transaction
         try:
-            await self._uncut(work)
+            return await self._uncut(work)
         except DeadlinePassedError as passed:
             self._abandon(sent=transaction is not None and transaction.committing)
             if committing:
@@ -210,16 +210,16 @@ class AsyncEffects(UnitLife):
                 self._tell_abandoned_commit(committed, passed.cancelled)
             if passed.cancelled is not None:
                 raise passed.cancelled from None
+            return True
 
-    async def _uncut(self, work: Callable[[], None]) -> None:
-        """Run *work* so that no cancellation can cut it in two, and no dead server can hold it for ever."""
+    async def _uncut(self, work: Callable[[], None]) -> bool:
+        """Run *work* so that no cancellation cuts it in two, and no dead server holds it; return whether it waited."""
         session, guarded = self._async_session, self._guarded
-        connections = guarded.connections
         if not (guarded.in_transaction() or guarded.is_busy or guarded.dispatch.before_commit) and guarded.is_clean:
             work()
-            return
+            return False
 
-        caller = self._me()
+        caller, connections = self._me(), guarded.connections
 
         async def settle_and_work() -> None:
             self._actor, self._acting_for = asyncio.current_task(), caller  # for listeners that call the unit
@@ -235,6 +235,7 @@ class AsyncEffects(UnitLife):
                 self._database.ledger.cut(connection)
 
         await shielded(settle_and_work(), deadline=self._database.timeouts.commit, abort=abort)
+        return True
 
     async def _ask(self, number: str | None) -> bool | None:
         """Ask the database whether a transaction was committed; return None if it does not say."""

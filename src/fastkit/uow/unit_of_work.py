@@ -244,6 +244,10 @@ class AsyncUnitOfWork(AsyncEffects):
         try:
             yield unit
         except BaseException as error:
-            await unit._shielded(partial(unit._retire, error))
+            await unit._end_of_owner(error)
             raise
-        await unit._shielded(partial(unit._retire, None))
+        await unit._end_of_owner(None)
+
+    async def _end_of_owner(self, error: BaseException | None) -> bool:
+        """End for good, and return whether that waited."""
+        return await self._shielded(partial(self._retire, error))
