@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy.engine.default import DefaultExecutionContext
@@ -21,7 +20,8 @@ Processors: TypeAlias = Sequence[tuple[int, Callable[[Any], Any]]]
 _OWN: set[Callable[..., Any]] = set()
 _OPTIONS = frozenset({MODE, PATIENCE, "isolation_level", "postgresql_readonly"})
 _OPTIONS_OF_STATEMENTS = frozenset({"_result_disable_adapt_to_context"})  # concerns the result that is left out
-_PROCESSORS: WeakKeyDictionary[SQLCompiler, Processors] = WeakKeyDictionary()
+_PROCESSORS = "fastkit_processors"
+"""Where a compiled statement keeps how its columns are converted."""
 
 
 def listen_as_own(engine: Engine, name: str, listener: Callable[..., Any]) -> None:
@@ -52,9 +52,9 @@ def all_rows(connection: Connection, statement: Select[Any], parameters: Mapping
     description, found = _sent(connection, context)
     if len(description) != len(query.compiled._result_columns):
         return connection.execute(statement, parameters).all()
-    processors = _PROCESSORS.get(query.compiled)
+    processors = query.compiled.__dict__.get(_PROCESSORS)
     if processors is None:
-        processors = _PROCESSORS[query.compiled] = _processors(context, description)
+        processors = query.compiled.__dict__[_PROCESSORS] = _processors(context, description)
     return _converted(found, processors)
 
 

@@ -37,29 +37,38 @@ class Check:
 
     Attributes:
         column: Its place in the row.
-        field: What the response model says; None for the key of a related row, which is there or not.
+        known: What the response model says; None for the key of a related row, which is there or not.
         within: The key of the related row that the value is of, which may be missing altogether.
         optional: Whether it may be NULL though that row is there.
+        is_told_by_types: Whether values of the right types can always be taken.
     """
 
     column: int
-    field: Field | None
+    known: Field | None
     within: int | None
     optional: bool
+    is_told_by_types: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.known
+        is_told = known is not None and not known.choices and known.types.isdisjoint(_CLOSER)
+        object.__setattr__(self, "is_told_by_types", is_told)
 
     def holds(self, columns: _Columns) -> bool:
         """Return whether all values are of the right types, and none of those that become other JSON."""
         values = columns[self.column]
+        if self.is_told_by_types and self.known is not None and self.known.types.issuperset(map(type, values)):
+            return True  # nearly always
         found = set(map(type, values))
-        if self.field is not None:
-            strange = found - self.field.types
-            if (base := self.field.base) is not None:
+        if self.known is not None:
+            strange = found - self.known.types
+            if (base := self.known.base) is not None:
                 strange = {each for each in strange if not issubclass(each, base)}
         else:
             strange = found & {NoneType}
         if NoneType in strange and (self.optional or self._is_missing_with_its_row(values, columns)):
             strange.remove(NoneType)
-        if strange or (self.field is not None and self.field.choices and not {*values} - {None} <= self.field.choices):
+        if strange or (self.known is not None and self.known.choices and not {*values} - {None} <= self.known.choices):
             return False
         return found.isdisjoint(_CLOSER) or _are_usual([value for value in values if value is not None])
 
@@ -92,7 +101,7 @@ class JsonPlan(Plan):
     @property
     def types(self) -> frozenset[type]:
         """Return the types of all values, at all depths."""
-        own = [check.field.types for check in self.checks if check.field is not None]
+        own = [check.known.types for check in self.checks if check.known is not None]
         return frozenset().union(
             *own, *(child.plan.types for child in self.children if isinstance(child.plan, JsonPlan))
         )
