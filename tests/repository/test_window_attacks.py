@@ -638,6 +638,7 @@ async def test_two_windows_of_one_shape_are_compiled_once(stocked: World) -> Non
     async with scene(stocked, OUTSIDE) as at:
         reader, cursors = at.shop.books.order_by(Book.title.desc()).into(BookOut), [None]
         stocked.sync_engine.clear_compiled_cache()
-        for _ in range(4):
-            cursors.append((await reader.window(WindowQuery(size=1, cursor=cursors[-1]))).next_cursor)
-        assert len(stocked.sync_engine._compiled_cache) == 2  # the first one, and those that go on
+        for size in (1, 1, 1, 2, 1, 1):
+            cursors.append((await reader.window(WindowQuery(size=size, cursor=cursors[-1]))).next_cursor)
+        # The first one; those that go on, by what they consist of, and from the second on by which statement it is.
+        assert len(stocked.sync_engine._compiled_cache) == 3

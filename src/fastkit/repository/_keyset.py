@@ -9,7 +9,20 @@ from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Integer, Join, TextClause, and_, false, literal_column, or_, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Join,
+    Select,
+    TextClause,
+    and_,
+    bindparam,
+    false,
+    literal_column,
+    or_,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.mysql import BIT, ENUM, SET
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, class_mapper
@@ -108,6 +121,7 @@ class Keyset:
         self._compares_rows = compares_rows
         self._criteria: dict[tuple[bool, ...], ColumnElement[bool]] = {}
         self._names: dict[str, str] = {}
+        self._narrowed: dict[tuple[Any, ...], Select[Any]] = {}
 
     @classmethod
     def of(cls, model: type[Any], ordering: Sequence[Any], dialect: Dialect) -> Keyset:
@@ -161,10 +175,31 @@ class Keyset:
             self._names[dialect.name] = ", ".join(key.name(dialect) for key in self.keys)
         return self._names[dialect.name]
 
-    def parameters(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return the values of a row as the parameters of the criterion."""
-        placed = zip(_parameters(), self.keys, values, strict=False)
-        return {name: key.exact.value(value) for name, key, value in placed if value is not None}
+    def parameters(self, values: Sequence[Any] | None, size: int) -> dict[str, Any]:
+        """Return the values of a row, and how many rows are read, as the parameters of a narrowed statement."""
+        placed = zip(_parameters(), self.keys, values or (), strict=False)
+        return {_SIZE: size, **{name: key.exact.value(value) for name, key, value in placed if value is not None}}
+
+    def narrowed(
+        self, statement: Select[Any], values: Sequence[Any] | None, *, inclusive: bool, lasts: bool
+    ) -> Select[Any]:
+        """
+        Return a statement for the rows after the one with these values, in this order; what it is by comes last.
+
+        Args:
+            statement: The statement for all rows.
+            values: Those of the row, which become parameters; None for the first rows.
+            inclusive: Whether that row is one of them.
+            lasts: Whether the statement is the same object in every call, so that what is made of it can be kept.
+        """
+        shape = None if values is None else (inclusive, *(value is None for value in values))
+        known = self._narrowed.get((statement, shape)) if lasts else None
+        if known is None:
+            found = statement if values is None else statement.where(self.after(values, inclusive=inclusive))
+            known = found.order_by(*self.ordering).limit(_ROWS).add_columns(*self.columns)
+            if lasts:
+                self._narrowed[statement, shape] = known
+        return known
 
     def after(self, values: Sequence[Any], *, inclusive: bool) -> ColumnElement[bool]:
         """Return the criterion for the rows after the one with these values, or from it on; they are its parameters."""
@@ -201,6 +236,8 @@ def _parameters() -> Iterator[str]:
     return (f"fastkit_after_{number}" for number in count())
 
 
+_SIZE = "fastkit_size"
+_ROWS = bindparam(_SIZE, type_=Integer)
 _REMEMBERED = 256
 _known: dict[tuple[Any, ...], tuple[Keyset, tuple[Any, ...]]] = {}
 

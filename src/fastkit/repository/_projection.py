@@ -176,7 +176,8 @@ class Projection(Generic[B]):
         place = Place.of(session, query, self.selection.model, selection.ordering)
         statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
         with reading(session, several=bool(self.ready.plan.children)):
-            found = fetched(session, place.narrow(statement), place.parameters)
+            lasts = statement is self.ready.plan.statement
+            found = fetched(session, place.narrow(statement, lasts=lasts), place.parameters)
             rows = place.cut(found)
             items = self._made(session, rows)
         return place.window(items, rows, more=len(found) > len(rows))
@@ -194,7 +195,8 @@ class Projection(Generic[B]):
         step = Step.of(session, size, self.selection.model, selection.ordering, after)
         statement = self.selection.order_by().narrowed(self.ready.plan.statement, *criteria, *where)
         with reading(session, several=bool(self.ready.plan.children)):
-            rows = fetched(session, step.narrow(statement), step.parameters)
+            lasts = statement is self.ready.plan.statement
+            rows = fetched(session, step.narrow(statement, lasts=lasts), step.parameters)
             return self._made(session, rows), step.next(rows)
 
     def explain(self, session: Session, query: PageQuery | WindowQuery | None, *where: ColumnElement[bool]) -> str:

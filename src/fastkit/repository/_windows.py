@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from fastkit.database import dialect_of, signer_of
@@ -46,13 +46,11 @@ class Step:
     @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the statement."""
-        return self.keyset.parameters(self.after or ())
+        return self.keyset.parameters(self.after, self.size)
 
-    def narrow(self, statement: Select[Any]) -> Select[Any]:
-        """Return a statement for the rows of this step; the values of the sort keys come last."""
-        if self.after is not None:
-            statement = statement.where(self.keyset.after(self.after, inclusive=False))
-        return statement.order_by(*self.keyset.ordering).limit(self.size).add_columns(*self.keyset.columns)
+    def narrow(self, statement: Select[Any], *, lasts: bool = False) -> Select[Any]:
+        """Return a statement for the rows of this step; one that *lasts* is narrowed once for all of its kind."""
+        return self.keyset.narrowed(statement, self.after, inclusive=False, lasts=lasts)
 
     def next(self, rows: Sequence[Sequence[Any]]) -> Sequence[Any] | None:
         """Return where the step after these rows begins, or None if they were the last."""
@@ -103,16 +101,12 @@ class Place:
     @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the statement."""
-        return self._keyset.parameters(self._values)
+        return self._keyset.parameters(self._values, self._size + 1)
 
-    def narrow(self, statement: Select[Any]) -> Select[Any]:
-        """Return a statement for the rows of this window and one more; the values of the sort keys come last."""
-        if self._way is not None:
-            statement = statement.where(self._criterion())
-        return statement.order_by(*self._keyset.ordering).limit(self._size + 1).add_columns(*self._keyset.columns)
-
-    def _criterion(self) -> ColumnElement[bool]:
-        return self._keyset.after(self._values, inclusive=self._way in {_FROM, _UP_TO})
+    def narrow(self, statement: Select[Any], *, lasts: bool = False) -> Select[Any]:
+        """Return a statement for the rows of this window and one more; one that *lasts* is narrowed once."""
+        after = self._values if self._way is not None else None
+        return self._keyset.narrowed(statement, after, inclusive=self._way in {_FROM, _UP_TO}, lasts=lasts)
 
     def cut(self, rows: Sequence[T]) -> list[T]:
         """Return those of the rows that are shown, in the order of the list."""
