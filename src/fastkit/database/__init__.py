@@ -1,8 +1,9 @@
 """The database of an app: engine, sessions, time limits, errors in one language."""
 
 from fastkit.database._access import fetched, inserted, locking, pin, reading, scoping_of
-from fastkit.database._bulk_writes import all_or_nothing, of_keys, sent, sent_past_rivals, show_written
+from fastkit.database._bulk_writes import all_or_nothing, sent, sent_past_rivals, show_written
 from fastkit.database._copy import CopyFault, copy_rows
+from fastkit.database._keys import among, of_keys
 from fastkit.database._ledger import REQUEST, Request
 from fastkit.database._modes import PLAIN, Asked, Isolation, Mode
 from fastkit.database._named_locks import hold_lock
@@ -44,6 +45,7 @@ __all__ = [
     "Spending",
     "Timeouts",
     "all_or_nothing",
+    "among",
     "copy_rows",
     "count_spending",
     "dialect_of",

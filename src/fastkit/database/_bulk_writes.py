@@ -6,12 +6,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, select, tuple_
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import InstanceState, Mapper, Session, class_mapper, undefer
+from sqlalchemy.orm import InstanceState, Session, class_mapper, undefer
 from sqlalchemy.orm.attributes import instance_state
 
+from fastkit.database._keys import of_keys
 from fastkit.database._refresh import read_afresh
+from fastkit.database._signing import dialect_of
 from fastkit.database.session import GuardedSession
 from fastkit.errors import UniqueError
 
@@ -106,16 +108,11 @@ def show_written(session: Session, model: type[Any]) -> None:
         session.open_transaction.read_afresh({instance_state(entity) for entity in loaded})
 
 
-def of_keys(mapper: Mapper[Any], idents: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
-    """Return the criterion for these primary keys, each as its parts."""
-    keys = [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
-    return keys[0].in_([ident[0] for ident in idents]) if len(keys) == 1 else tuple_(*keys).in_(idents)
-
-
 def _read(session: Session, model: type[Any], states: Sequence[InstanceState[Any]]) -> set[Any]:
     """Return the keys of the rows that are still there, and fill what is loaded of them in again."""
     idents = [state.key[1] for state in states if state.key is not None]
-    statement = select(model).where(of_keys(class_mapper(model), idents)).options(undefer("*"))
+    criterion = of_keys(class_mapper(model), idents, dialect_of(session, model))
+    statement = select(model).where(criterion).options(undefer("*"))
     with read_afresh(session, states):
         found = session.scalars(statement).unique().all()
         return {state.key[1] for entity in found if (state := instance_state(entity)).key is not None}

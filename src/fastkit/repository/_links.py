@@ -13,15 +13,14 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     and_,
-    bindparam,
     func,
     select,
-    tuple_,
 )
 from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, aliased
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 
+from fastkit.database import among
 from fastkit.repository._places import Place, about, mapper_of
 from fastkit.repository._plan import KEYS
 
@@ -80,8 +79,7 @@ class Link:
             between = () if self.relation.secondary is None else (self.relation.secondary,)
             statement = statement.select_from(self._parent, *between)
             statement = statement.where(*_relates(self._parent, self.target, self.relation))
-        own: Any = self.own_key[0] if len(self.own_key) == 1 else tuple_(*self.own_key)
-        return statement.where(own.in_(bindparam(KEYS, expanding=True)))
+        return statement.where(among(self.own_key, KEYS))
 
     def limited(self, statement: Select[Any], place: Place) -> Select[Any]:
         """Return the statement in the order that the field says, with at most so many rows for each parent."""

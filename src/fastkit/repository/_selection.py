@@ -164,7 +164,7 @@ class Selection(Generic[M]):
 
     def _of_keys(self, session: Session, keys: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], M]:
         model: Any = self.model
-        statement = self.order_by().select(of_keys(class_mapper(model), keys))
+        statement = self.order_by().select(of_keys(class_mapper(model), keys, dialect_of(session, model)))
         rows = self._fetch(session, statement.order_by(*self.primary_key) if self.lock is not None else statement)
         return {key[1]: entity for entity in rows if (key := instance_state(entity).key) is not None}
 
