@@ -13,7 +13,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import selectinload
 
 from bookshop.models import Book
-from fastkit.errors import OutsideBlockError
+from fastkit.errors import InvalidValueError, OutsideBlockError
 
 pytestmark = pytest.mark.anyio
 __all__ = ["kinds"]
@@ -99,3 +99,31 @@ async def test_a_key_as_text(stocked: World) -> None:
         pytest.skip("it does not")
     async with stocked.serving() as shop:
         assert [each.id for each in await shop.books.get_many(["2", 1])] == [2, 1]
+
+
+async def test_one_text_for_any_number_of_keys(stocked: World) -> None:
+    """PostgreSQL is told them as one array, so that it prepares one statement; the others one for each number."""
+    async with stocked.shop() as shop:
+        await shop.books.bulk.insert(row(number) for number in range(20))
+        keys = [one.id for one in await shop.books.all()]
+        with recorded(stocked) as sent:
+            for number in (2, 5, 9):
+                await of(shop, Book).get_many(keys[:number])
+        await shop.rollback()
+
+    assert len(sent) == 3
+    assert len(set(sent)) == (1 if stocked.server == "PostgreSQL" else 3)
+
+
+async def test_keys_that_no_column_holds(stocked: World) -> None:
+    """A number that is too great for the column is an error, or found nowhere, as by `get`."""
+    for keys in ([1, 2**40], [1, 2**70]):
+        told = []
+        for read in ("get_many", "get"):
+            async with stocked.serving() as shop:
+                try:
+                    found = await (shop.books.get_many(keys) if read == "get_many" else shop.books.get(keys[-1]))
+                    told.append("found" if found not in (None, []) and read == "get" else "nothing")
+                except InvalidValueError:
+                    told.append("refused")
+        assert told[0] == told[1]

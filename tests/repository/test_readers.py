@@ -157,6 +157,17 @@ class TestWhatIsRead:
             assert len(sent) == 2
             assert not any("sku" in statement for statement in sent)
 
+    async def test_one_text_for_any_number_of_rows(self, reviewed: World) -> None:
+        """PostgreSQL prepares one statement for the lists, however many rows they belong to."""
+        async with scene(reviewed, OUTSIDE) as at:
+            books = at.shop.books.into(BookOut)
+            with recorded(reviewed) as sent:
+                for keys in ((1, 2), (1,), (2, 1)):
+                    assert len(await books.all(Book.id.in_(keys))) == len(keys)
+
+        assert len(sent) == 6
+        assert len(set(sent[1::2])) == (1 if reviewed.server == "PostgreSQL" else 2)
+
     @places
     async def test_no_statement_for_relations_of_no_rows(self, reviewed: World, place: str) -> None:
         """Nothing is asked about nothing."""
