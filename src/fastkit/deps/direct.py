@@ -18,6 +18,7 @@ from fastapi.datastructures import DefaultPlaceholder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastkit.deps._parameters import Read, reader_of
 from fastkit.deps.units import UnitRoute, entering
 from fastkit.pages import Page, Slice, Window
 from fastkit.repository._deferred import DEFERRING, json_of
@@ -29,7 +30,6 @@ _NEEDED = {
     "context": ("fastapi.routing", "_effective_route_context_var"),
     "described": ("fastapi.routing", "_extract_endpoint_context"),
     "serialized": ("fastapi.routing", "serialize_response"),
-    "parameters": ("fastapi.dependencies.utils", "request_params_to_args"),
     "body": ("fastapi.dependencies.utils", "request_body_to_args"),
     "has_body": ("fastapi.utils", "is_body_allowed_for_status_code"),
     "telemetry": ("fastapi.telemetry", "get_telemetry_data"),
@@ -107,7 +107,7 @@ class _Step:
     call: Callable[..., Any]
     enter: Callable[..., Any] | None
     takes: Sequence[tuple[str, int]]
-    reads: Sequence[tuple[str, Sequence[Any]]]
+    reads: Sequence[tuple[str, Read]]
     body: Sequence[Any]
     requests: Sequence[str]
     response: str | None
@@ -157,7 +157,11 @@ def _add_steps(dependant: Any, steps: dict[Any, _Step], *, is_endpoint: bool = F
             call=dependant.call,
             enter=enter,
             takes=[(name, place) for name, place in takes if name is not None],
-            reads=[(source, given) for name, source in _READ_FROM.items() if (given := getattr(dependant, name))],
+            reads=[
+                (source, reader_of(given, source))
+                for name, source in _READ_FROM.items()
+                if (given := getattr(dependant, name))
+            ],
             body=dependant.body_params,
             requests=[name for name in names if name is not None],
             response=dependant.response_param_name,
@@ -234,13 +238,11 @@ class _Plan:
             and self._internals.telemetry() is None
         )
 
-    def _read(self, step: _Step, request: Request) -> dict[str, Any]:
+    @staticmethod
+    def _read(step: _Step, request: Request) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for source, given in step.reads:
-            read, errors = self._internals.parameters(given, getattr(request, source))
-            if errors:
-                raise _NotUnderstoodError
-            values.update(read)
+        for source, read in step.reads:
+            values.update(read(getattr(request, source)))
         for name in step.requests:
             values[name] = request
         return values
