@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from types import GenericAlias
 from typing import Any, Generic, TypeVar
@@ -32,6 +32,8 @@ from fastkit.repository.list_query import ListQuery, check_page
 B = TypeVar("B", bound=BaseModel)
 
 _NOTHING: Mapping[str, Any] = {}
+_SIZE, _OFFSET = bindparam("size", type_=Integer), bindparam("offset", type_=Integer)
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,26 @@ class Ready(Generic[B]):
     Attributes:
         plan: How the one is made of the other.
         by_key: The statement for one primary key, whose parts are the parameters `key_0`, `key_1` ...
-        page: The statement for one page in the order of the primary key; takes `size` and `offset`.
+        keys: The primary key.
         models: Makes models of what the plan makes of rows.
     """
 
     plan: Plan
     by_key: Select[Any]
-    page: Select[Any]
+    keys: Sequence[Any]
     models: TypeAdapter[list[B]]
+    _pages: dict[tuple[int, ...], tuple[Select[Any], Sequence[Any]]] = field(default_factory=dict)
+
+    def page(self, ordering: Sequence[Any]) -> Select[Any]:
+        """Return the statement for one page of all rows, which takes `size` and `offset`; one for each order."""
+        asked = tuple(map(id, ordering))
+        known = self._pages.get(asked)
+        if known is None:
+            if len(self._pages) >= _REMEMBERED:
+                self._pages.clear()
+            statement = self.plan.statement.order_by(*ordering, *self.keys).limit(_SIZE).offset(_OFFSET)
+            known = self._pages[asked] = statement, ordering  # kept, so that no others have their ids
+        return known[0]
 
 
 def _list_of(schema: Any) -> Any:
@@ -59,13 +73,8 @@ def _list_of(schema: Any) -> Any:
 @cache
 def _ready(schema: Any, model: Any) -> Ready[Any]:
     plan, keys = plan_of(schema, model), selection_of(model).primary_key
-    size, offset = bindparam("size", type_=Integer), bindparam("offset", type_=Integer)
-    return Ready(
-        plan,
-        by_key=plan.statement.where(*(key == bindparam(f"key_{number}") for number, key in enumerate(keys))),
-        page=plan.statement.order_by(*keys).limit(size).offset(offset),
-        models=TypeAdapter(_list_of(schema)),
-    )
+    by_key = plan.statement.where(*(key == bindparam(f"key_{number}") for number, key in enumerate(keys)))
+    return Ready(plan, by_key, keys, models=TypeAdapter(_list_of(schema)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +264,9 @@ class Projection(Generic[B]):
         return fetched(session, self.selection.with_criteria(statement), parameters)
 
     def _cut(self, session: Session, size: int, offset: int, where: tuple[ColumnElement[bool], ...]) -> list[B]:
-        if where or self.selection.ordering or self.selection.options:
+        if where or self.selection.options:
             return self._read(session, self._in_order(*where).limit(size).offset(offset))
-        return self._read(session, self.ready.page, {"size": size, "offset": offset})
+        return self._read(session, self.ready.page(self.selection.ordering), {"size": size, "offset": offset})
 
     def _read(self, session: Session, statement: Select[Any], parameters: Mapping[str, Any] = _NOTHING) -> list[B]:
         if not self.ready.plan.children:
