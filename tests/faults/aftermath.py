@@ -77,8 +77,18 @@ class Lookout:
         end = time.monotonic() + PATIENCE
         while found := self.open_transactions():
             assert time.monotonic() < end, f"a transaction is still open: {found}"
-            # InnoDB refreshes its table of transactions only when nobody has read it for 0.1 s.
-            time.sleep(random.uniform(0.12, 0.3) if self.kind == "mariadb" else 0.02)
+            self._pause()
+
+    def wait_until_something_is_open(self) -> None:
+        """Wait, because what a server tells of its transactions may be of the moment before."""
+        end = time.monotonic() + PATIENCE
+        while not self.open_transactions():
+            assert time.monotonic() < end, "no transaction is open"
+            self._pause()
+
+    def _pause(self) -> None:
+        # InnoDB refreshes its table of transactions only when nobody has read it for 0.1 s.
+        time.sleep(random.uniform(0.12, 0.3) if self.kind == "mariadb" else 0.02)
 
 
 async def check_pool(database: Any) -> None:
