@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any
 
 from bench.contestants import CONTROL, FASTKIT, HAND
-from bench.http.workloads import DEEP, EXPORT, Ask
+from bench.http.workloads import DEEP, EXPORT, GET, LIST, Ask
 
 HERE = Path(__file__).resolve().parent
 KEYSET = "hand-written, keyset"
 DIRECT = "fastkit, direct"
 COLUMNS = "columns + TypeAdapter"
 FLOOR = "driver + orjson"
+STOCK_FLOOR = "driver in FastAPI"
 PEERS = {
     "advanced-alchemy": ("with_advanced_alchemy", "advanced_alchemy"),
     "fastcrud": ("with_fastcrud", "fastcrud"),
@@ -32,12 +33,13 @@ MODULES = {
     COLUMNS: ("columns", "fastapi"),
     KEYSET: ("hand_written", "fastapi"),
     **PEERS,
+    STOCK_FLOOR: ("driver_in_fastapi", "orjson"),
     FLOOR: ("driver", "orjson"),
     CONTROL: ("hand_written", "fastapi"),
 }
 """By name: the module in `contestants`, and the package that it needs."""
 
-ONLY = {KEYSET: {DEEP}}
+ONLY = {KEYSET: {DEEP}, STOCK_FLOOR: {GET, LIST}}
 WITHOUT = {CONTROL: {EXPORT: "an export takes too long to be run twice"}}
 
 

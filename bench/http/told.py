@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.contestants import CONTROL, FASTKIT, HAND
-from bench.http.line_up import COLUMNS, DIRECT, FLOOR, KEYSET, PEERS
+from bench.http.line_up import COLUMNS, DIRECT, FLOOR, KEYSET, PEERS, STOCK_FLOOR
 from bench.http.plot import svg
 from bench.measure import Spread, Timing, spread
 
-NAMES = (FASTKIT, DIRECT, COLUMNS, KEYSET, *PEERS, FLOOR)
+NAMES = (FASTKIT, DIRECT, COLUMNS, KEYSET, *PEERS, STOCK_FLOOR, FLOOR)
 PACKAGES = ("fastapi", "starlette", "pydantic", "orjson", *PEERS)
 
 
