@@ -153,6 +153,18 @@ async def test_an_error_is_that_of_sqlalchemy(tmp_path: Path) -> None:
                 await connection.execute(text("SELECT 1"))
 
 
+async def test_a_row_that_cannot_be_read_keeps_nothing_open(tmp_path: Path) -> None:
+    """The cursor is closed in the thread, though the error, and with it a traceback, is kept."""
+    async with engine_of(tmp_path / "a.db", adapted()) as engine, engine.connect() as connection:
+        await connection.execute(text("INSERT INTO thing (name) VALUES (CAST(x'ff' AS TEXT)), ('b')"))
+        await connection.commit()
+        with pytest.raises(OperationalError, match="decode") as told:
+            await connection.execute(text("SELECT name FROM thing"))
+        await connection.rollback()
+        await connection.execute(text("DROP TABLE thing"))
+        assert told.tb
+
+
 async def test_a_read_is_one_trip(tmp_path: Path, trips: list[str]) -> None:
     """A read outside a block makes one trip to the thread; a block one a statement, and two for BEGIN and COMMIT."""
     database = AsyncDatabase(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}")

@@ -61,7 +61,7 @@ from bookshop.models import Author, Book
 from fastkit.database import _rows
 from fastkit.database._backend import MODE
 from fastkit.database._modes import PLAIN, SEVERAL_READS, SINGLE_READ
-from fastkit.errors import ConnectionLostError, OutsideBlockError, StatementTimeoutError
+from fastkit.errors import ConnectionLostError, InvalidValueError, OutsideBlockError, StatementTimeoutError
 from fastkit.pages import PageQuery
 
 pytestmark = pytest.mark.anyio
@@ -625,3 +625,40 @@ async def _error_of(read: Any) -> Any:
     except Exception as error:
         return type(error), str(error), type(error.__cause__)
     return None
+
+
+async def test_c5_a_read_outside_a_block_is_in_autocommit(stocked: World) -> None:
+    """On PostgreSQL, so that it needs no BEGIN; its connection goes back as it came, also after an error."""
+    if stocked.server != "PostgreSQL":
+        pytest.skip("about PostgreSQL")
+    during, before = [], []
+    engine = stocked.sync_engine
+
+    def note(connection: Connection, *_: Any) -> None:
+        during.append(bool(connection.connection.dbapi_connection.autocommit))  # type: ignore[union-attr]
+
+    def note_before(dbapi: Any, *_: Any) -> None:
+        before.append(bool(dbapi.autocommit))
+
+    event.listen(engine, "checkout", note_before)
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        async with stocked.serving() as shop:
+            await shop.books.into(Shown).get(1)
+            with pytest.raises(InvalidValueError):
+                await shop.books.into(Shown).get(2**70)
+            await shop.books.get(1)
+            async with shop:
+                await shop.books.into(Shown).get(1)
+                await shop.rollback()
+    finally:
+        event.remove(engine, "checkout", note_before)
+        event.remove(engine, "before_cursor_execute", note)
+    assert during == [True, True, True, False]
+    assert before == [False] * 4
+
+
+class Shown(BaseModel):
+    """A book."""
+
+    id: int

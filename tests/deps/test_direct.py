@@ -25,7 +25,8 @@ from starlette.requests import Request
 
 from bookshop.models import Author
 from fastkit.deps import DirectRoute, UnitRoute, direct, transaction, unit_of_work
-from fastkit.deps.units import entering
+from fastkit.deps.units import _leave_unit, entering
+from fastkit.errors import UnitClosedError
 from fastkit.pages import Page, PageQuery
 from fastkit.repository._projection import Projection
 from fastkit.uow import UnitOfWork
@@ -654,3 +655,61 @@ def said(body: bytes, *kinds: str) -> Any:
 
 async def swallow(message: Any) -> None:
     """Send nothing to nobody."""
+
+
+@pytest.mark.parametrize("route_class", [APIRoute, UnitRoute, DirectRoute])
+@pytest.mark.parametrize("ends", ["well", "badly"])
+async def test_a_unit_ends_with_its_request(stocked: World, route_class: Any, ends: str) -> None:
+    """What was left open is rolled back, its connection is given back, and the unit refuses all use."""
+    app, units = app_of(stocked), []
+    app.router.route_class = route_class
+
+    async def leave_open(shop: Annotated[Any, unit_of_work(stocked.unit)]) -> None:
+        units.append(shop)
+        await shop.begin().__aenter__()
+        await shop.authors.get_one(1)
+        assert stocked.checked_out == 1
+        if ends == "badly":
+            raise LookupError
+
+    app.get("/")(leave_open)
+
+    response = await answer(app)
+
+    assert response.status_code == (200 if ends == "well" else 500)
+    assert stocked.checked_out == 0
+    with pytest.raises(UnitClosedError):
+        await units[0].authors.get(1)
+
+
+@pytest.mark.parametrize("route_class", [APIRoute, UnitRoute, DirectRoute])
+async def test_what_was_changed_outside_a_block_is_told(stocked: World, route_class: Any) -> None:
+    """It would be lost, and the client would be told that all is well."""
+    app = app_of(stocked)
+    app.router.route_class = route_class
+
+    async def change(shop: Annotated[Any, unit_of_work(stocked.unit)]) -> None:
+        (await shop.authors.get_one(1)).name = "Somebody"
+
+    app.get("/")(change)
+
+    assert (await answer(app)).status_code == 500
+    assert stocked.checked_out == 0
+
+
+@pytest.mark.parametrize(("waited", "error", "is_cancelled"), [(True, None, True), (False, None, False)])
+async def test_no_response_after_an_end_that_was_cancelled(
+    stocked: World, waited: bool, error: BaseException | None, is_cancelled: bool
+) -> None:
+    """The end of a unit is shielded: if it waited, the cancellation arrives after it, before the response is sent."""
+
+    class Served:
+        async def _end_of_owner(self, _: BaseException | None) -> bool:
+            return waited
+
+    arrived = True
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await _leave_unit(Served(), None, error, None)
+        arrived = False
+    assert arrived is is_cancelled

@@ -9,10 +9,13 @@ import pytest
 from conftest import World
 from repository.bulk_models import Stock, Thing, kinds, of, row
 from repository.scenes import PLACES, recorded, scene
+from sqlalchemy import BigInteger, Column, Integer, String, TypeDecorator, Uuid
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import selectinload
 
 from bookshop.models import Book
+from fastkit.database import among
 from fastkit.errors import InvalidValueError, OutsideBlockError
 
 pytestmark = pytest.mark.anyio
@@ -127,3 +130,22 @@ async def test_keys_that_no_column_holds(stocked: World) -> None:
                 except InvalidValueError:
                     told.append("refused")
         assert told[0] == told[1]
+
+
+def test_what_is_told_as_an_array() -> None:
+    """Numbers and UUIDs, of which an array is compared as each of its values; nothing else, and nowhere else."""
+    told = {
+        "number": Column("k", BigInteger),
+        "uuid": Column("k", Uuid),
+        "text": Column("k", String),
+        "own": Column("k", _Own),
+    }
+    on = {name: str(among([column], "keys").compile(dialect=postgresql.dialect())) for name, column in told.items()}
+    assert {name for name, text in on.items() if "= ANY" in text} == {"number", "uuid"}
+    assert "IN" in str(among([told["number"]], "keys").compile(dialect=sqlite.dialect()))
+    assert " IN " in str(among([*told.values()][:2], "keys").compile(dialect=postgresql.dialect()))
+
+
+class _Own(TypeDecorator[int]):
+    impl = Integer
+    cache_ok = True

@@ -10,7 +10,7 @@ from conftest import World, book
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
 from repository.scenes import INSIDE, OUTSIDE, PLACES, meanwhile, recorded, scene
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, with_loader_criteria
 
 from bookshop.models import Author, Book, Customer, Review
 from fastkit.errors import DeclarationError, MultipleFoundError, NotFoundError, RowMismatchError, UnitClosedError
@@ -393,3 +393,34 @@ class TestDeclaration:
         shop = stocked.shop()
         with pytest.raises(UnitClosedError):
             await shop.books.into(AuthorlessOut).all()
+
+    async def test_a_reader_that_is_kept_too_long(self, stocked: World) -> None:
+        """It refuses to read when its unit has ended."""
+        async with stocked.serving() as shop:
+            reader = shop.books.into(AuthorlessOut)
+            assert len(await reader.all()) == 2
+        for verb, arguments in (("get", (1,)), ("all", ()), ("slice", (PageQuery(),))):
+            with pytest.raises(UnitClosedError, match="has ended"):
+                await getattr(reader, verb)(*arguments)
+        assert stocked.checked_out == 0
+
+    async def test_criteria_in_the_options(self, stocked: World) -> None:
+        """They narrow a page in whatever order, also where its statement is kept for the next time."""
+        hidden = with_loader_criteria(Book, Book.id != 1)
+        async with stocked.serving() as shop:
+            for books in (shop.books, shop.books.order_by(Book.title)):
+                whole, narrow = books.into(AuthorlessOut), books.with_options(hidden).into(AuthorlessOut)
+                for _ in range(3):
+                    assert {each.id for each in (await whole.slice(PageQuery())).items} == {1, 2}
+                    assert {each.id for each in (await narrow.slice(PageQuery())).items} == {2}
+
+    async def test_any_number_of_orders(self, stocked: World) -> None:
+        """Each page is in its own order, though what was sorted by before is forgotten; few statements are kept."""
+        async with stocked.serving() as shop:
+            ready = shop.books.into(AuthorlessOut)._projection.ready
+            for number in range(600):
+                up = number % 3 > 0
+                key = (Book.id + number) if up else (Book.id + number).desc()
+                found = await shop.books.order_by(key).into(AuthorlessOut).slice(PageQuery())
+                assert [each.id for each in found.items] == ([1, 2] if up else [2, 1])
+            assert 0 < len(ready._pages) <= 256
