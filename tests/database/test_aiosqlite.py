@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,13 @@ async def told(engine: AsyncEngine, statements: list[tuple[str, Any]]) -> list[A
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what was asked of the threads, noted as it happens."""
     asked: list[str] = []
-    execute: Any = aiosqlite.Connection._execute
+    execute: Any = _aiosqlite._Counted._execute
 
     async def note(connection: Any, work: Any, *arguments: Any, **more: Any) -> Any:
         asked.append(work.__name__)
         return await execute(connection, work, *arguments, **more)
 
-    monkeypatch.setattr(aiosqlite.Connection, "_execute", note)
+    monkeypatch.setattr(_aiosqlite._Counted, "_execute", note)
     return asked
 
 
@@ -227,6 +228,28 @@ async def test_a_statement_beside_a_stream_is_not_interrupted(tmp_path: Path) ->
         async with AsyncShop.serving(database) as shop:
             assert [each.name for each in await shop.authors.all()] == ["Jane"]
         assert told.tb
+
+
+async def test_what_the_driver_itself_was_asked_for_is_rolled_back(tmp_path: Path) -> None:
+    """A BEGIN that the app left to the driver and did not wait for keeps no lock in the pool."""
+    path = tmp_path / "shop.db"
+    async with AsyncDatabase(f"sqlite+aiosqlite:///{path}", timeouts=TIMEOUTS) as database:
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            async def begin() -> None:
+                async with database.engine.connect() as connection:
+                    raw: Any = await connection.get_raw_connection()
+                    await raw.driver_connection.execute("BEGIN IMMEDIATE")  # waits for the other one
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(begin(), 0.1)
+            other.execute("ROLLBACK")
+            await asyncio.sleep(0.5)
+            other.execute("PRAGMA busy_timeout=100")
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        assert database.checked_out == 0
 
 
 async def test_a_connection_that_may_still_begin_is_rolled_back(tmp_path: Path) -> None:

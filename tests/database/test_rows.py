@@ -44,6 +44,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     create_engine,
+    delete,
     event,
     func,
     insert,
@@ -60,6 +61,7 @@ from sqlalchemy.exc import InvalidRequestError, PendingRollbackError, ResourceCl
 from bookshop.models import Author, Book
 from fastkit.database import _rows
 from fastkit.database._backend import MODE
+from fastkit.database._connection import _leave_autocommit
 from fastkit.database._modes import PLAIN, SEVERAL_READS, SINGLE_READ
 from fastkit.errors import ConnectionLostError, InvalidValueError, OutsideBlockError, StatementTimeoutError
 from fastkit.pages import PageQuery
@@ -656,6 +658,52 @@ async def test_c5_a_read_outside_a_block_is_in_autocommit(stocked: World) -> Non
         event.remove(engine, "before_cursor_execute", note)
     assert during == [True, True, True, False]
     assert before == [False] * 4
+
+
+async def test_a_text_that_begins_a_transaction_leaves_none(stocked: World) -> None:
+    """Though it was marked as one that only reads: its connection is given back, and is as good as any other."""
+    if stocked.server != "PostgreSQL":
+        pytest.skip("about PostgreSQL")
+    async with stocked.serving() as shop:
+        for _ in range(30):  # more than the pool has
+            with suppress(Exception):
+                await shop.session.execute(text("BEGIN"), execution_options={"fastkit_reads": True})
+        assert stocked.checked_out == 0
+        assert len(await shop.books.into(Shown).all()) == 2
+        async with shop:
+            await shop.session.execute(delete(Book).where(Book.id == 1))
+            await shop.rollback()
+        assert len(await shop.books.into(Shown).all()) == 2
+
+
+async def test_a_connection_that_stays_in_autocommit_is_thrown_away(stocked: World) -> None:
+    """Rather than that the pool loses its place, or a block begins on it."""
+    record, dbapi = Thrown(), Stubborn()
+    _leave_autocommit(record, dbapi)
+    assert isinstance(record.error, ValueError)
+
+
+class Thrown:
+    """A record of the pool."""
+
+    error: Exception | None = None
+
+    def invalidate(self, error: Exception) -> None:
+        """Note why."""
+        self.error = error
+
+
+class Stubborn:
+    """A connection that cannot leave autocommit."""
+
+    @property
+    def autocommit(self) -> bool:
+        """Return that it is in it."""
+        return True
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        raise ValueError(value)
 
 
 class Shown(BaseModel):

@@ -134,11 +134,13 @@ def test_any_query_is_read_as_by_fastapi(endpoint: Callable[..., Any], parameter
     assert read(reader_of(fields, "query_params"), received) == read_by_fastapi(fields, received)
 
 
-@given(st.sampled_from(["1", "7", "x", "", "red"]), st.sampled_from([1, "1", "red"]))
+@given(st.sampled_from(["1", "7", "x", "", "red"]), st.sampled_from([1, "1", "red", None]))
 def test_a_path_is_read_as_by_fastapi(first: str, second: Any) -> None:
     """Its parts are texts, or what a convertor of Starlette has made of them."""
 
-    def endpoint(a: Annotated[int, AfterValidator(refuse_seven)], b: Annotated[Colour | int, Path()]) -> None: ...
+    def endpoint(
+        a: Annotated[int, AfterValidator(refuse_seven)], b: Annotated[Colour | int | None, Path()]
+    ) -> None: ...
 
     fields = fields_of(endpoint, "/{a}/{b}").path_params
     received = {"a": first, "b": second}

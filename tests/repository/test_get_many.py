@@ -15,7 +15,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import selectinload
 
 from bookshop.models import Book
-from fastkit.database import among
+from fastkit.database import _keys, among
 from fastkit.errors import InvalidValueError, OutsideBlockError
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +102,26 @@ async def test_a_key_as_text(stocked: World) -> None:
         pytest.skip("it does not")
     async with stocked.serving() as shop:
         assert [each.id for each in await shop.books.get_many(["2", 1])] == [2, 1]
+
+
+async def test_keys_of_several_types_at_once(kinds: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver takes in a list of parameters is found, and what it refuses is refused, as without arrays."""
+    first, second = uuid.uuid4(), uuid.uuid4()
+    asked = [[first, str(second)], [str(first), str(second)], [first, second, None], [first.bytes, second]]
+    told = []
+    for plain in ((), _keys._PLAIN):
+        monkeypatch.setattr(_keys, "_PLAIN", plain)
+        for keys in asked:
+            async with kinds.shop() as shop:
+                things = of(shop, Thing)
+                await things.bulk.insert([{"id": first, "label": "x"}, {"id": second, "label": "y"}])
+                try:
+                    told.append([each.label for each in await things.get_many(keys)])
+                except Exception as error:
+                    told.append(type(error))
+                await shop.rollback()
+    assert told[: len(asked)] == told[len(asked) :]
+    assert told[2] == ["x", "y"]
 
 
 async def test_one_text_for_any_number_of_keys(stocked: World) -> None:

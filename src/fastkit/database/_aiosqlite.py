@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import aiosqlite
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_cursor
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
@@ -33,14 +34,7 @@ _NOTHING = _Told()
 
 
 def adapted() -> AsyncAdapt_aiosqlite_dbapi:
-    """
-    Return the driver as SQLAlchemy's `create_engine(module=...)` wants it; its own if anything here is not as expected.
-
-    Raises:
-        ModuleNotFoundError: aiosqlite is not installed.
-    """
-    import aiosqlite
-
+    """Return the driver as SQLAlchemy's `create_engine(module=...)` wants it; its own if anything is not as known."""
     is_known = AsyncAdapt_dbapi_cursor.__slots__ == _PARTS and all(hasattr(aiosqlite.Connection, each) for each in _OWN)
     return (_OneTripDriver if is_known else AsyncAdapt_aiosqlite_dbapi)(aiosqlite, sqlite3)
 
@@ -103,7 +97,7 @@ class _OneTripCursor(AsyncAdapt_aiosqlite_cursor):
         except Exception as error:  # noqa: BLE001 - SQLAlchemy raises it again
             connection._handle_exception(error)
         except BaseException:
-            connection.is_idle = False
+            connection.was_cut = True
             raise
         self._rows = deque(self._told.rows)
 
@@ -113,16 +107,16 @@ class _OneTripConnection(AsyncAdapt_aiosqlite_connection):
     A connection that makes no trip to end a transaction that was never begun.
 
     Attributes:
-        is_idle: Whether nobody has left a statement to its thread without waiting for it, which may begin one yet.
+        was_cut: Whether a statement was left to the thread by somebody who does not wait for it any more.
         has_streamed: Whether it may have a cursor that is read bit by bit.
     """
 
-    __slots__ = ("has_streamed", "is_idle")
+    __slots__ = ("has_streamed", "was_cut")
     _cursor_cls: Any = _OneTripCursor
 
     def __init__(self, dbapi: Any, connection: Any) -> None:
         super().__init__(dbapi, connection)
-        self.is_idle, self.has_streamed = True, False
+        self.was_cut = self.has_streamed = False
 
     def cursor(self, server_side: bool = False) -> Any:
         """Return a new cursor."""
@@ -137,7 +131,7 @@ class _OneTripConnection(AsyncAdapt_aiosqlite_connection):
         the ROLLBACK (sqlite.org/c3ref/interrupt.html).
         """
         raw: Any = getattr(self._connection, "_connection", None)
-        if raw is not None and not self.is_idle and not self.has_streamed:
+        if raw is not None and self.was_cut and not self.has_streamed:
             raw.interrupt()
 
     def rollback(self) -> None:
@@ -152,8 +146,32 @@ class _OneTripConnection(AsyncAdapt_aiosqlite_connection):
 
     @property
     def _is_in_transaction(self) -> bool:
-        raw: Any = getattr(self._connection, "_connection", None)
-        return raw is not None and (raw.in_transaction or not self.is_idle)
+        driver: Any = self._connection
+        raw = driver._connection
+        return raw is not None and (driver.asked != driver.done or raw.in_transaction)  # what runs may yet begin one
+
+
+class _Counted(aiosqlite.Connection):
+    """
+    A connection of aiosqlite that knows whether its thread has done all that it was asked for.
+
+    Attributes:
+        asked: How much it was asked for; only the event loop counts here.
+        done: How much is done; only the thread counts here.
+    """
+
+    asked = done = 0
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        self.asked += 1
+        own: Any = super()
+        return await own._execute(self._do, fn, *args, **kwargs)
+
+    def _do(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self.done += 1
 
 
 class _OneTripDriver(AsyncAdapt_aiosqlite_dbapi):
@@ -161,8 +179,9 @@ class _OneTripDriver(AsyncAdapt_aiosqlite_dbapi):
 
     def connect(self, *arg: Any, **kw: Any) -> _OneTripConnection:
         """Return a new connection, made as SQLAlchemy makes it."""
-        made = super().connect(*arg, **kw)
-        return _OneTripConnection(self, made._connection)
+        driver: Any = super().connect(*arg, **kw)._connection
+        driver.__class__ = _Counted
+        return _OneTripConnection(self, driver)
 
 
 # -- in the thread

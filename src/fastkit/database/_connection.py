@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -33,21 +34,25 @@ class AutocommitConnection(OwnedConnection):
     """
     A connection of PostgreSQL for statements that are complete in themselves.
 
-    What SQLAlchemy does for `isolation_level="AUTOCOMMIT"` by an event, two checks and a reset of the level, which with
-    psycopg takes four locks of asyncio: a tenth of the time of a small read.
+    As by `isolation_level="AUTOCOMMIT"`, for which SQLAlchemy needs an event, two checks and a reset of the level, with
+    psycopg four locks of asyncio: a twentieth of the time of a small read.
     """
 
     def _prepare(self) -> None:
         taken: Any = self._dbapi_connection
         taken.dbapi_connection.autocommit = True
-        taken._connection_record.finalize_callback.append(_leave_autocommit)  # noqa: SLF001 - as SQLAlchemy does
+        record = taken._connection_record  # noqa: SLF001 - as SQLAlchemy does
+        record.finalize_callback.append(partial(_leave_autocommit, record))
 
     def _is_autocommit_isolation(self) -> bool:
         return True  # said in the log
 
 
-def _leave_autocommit(dbapi: Any) -> None:
-    dbapi.autocommit = False
+def _leave_autocommit(record: Any, dbapi: Any) -> None:
+    try:
+        dbapi.autocommit = False
+    except Exception as error:  # noqa: BLE001 - raised from here, it would cost the pool the place of the connection
+        record.invalidate(error)
 
 
 def own_connections(engine: Engine) -> Engine:

@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 _PLAIN = (Integer, Uuid)
-"""Types of which an array is compared as each of its values would be."""
+"""Types of which an array is compared as each of its values would be, if these are of one type as well."""
 
 
 def of_keys(mapper: Mapper[Any], idents: Sequence[Sequence[Any]], dialect: Dialect) -> ColumnElement[bool]:
@@ -24,7 +24,8 @@ def of_keys(mapper: Mapper[Any], idents: Sequence[Sequence[Any]], dialect: Diale
     if len(keys) > 1:
         return tuple_(*keys).in_(idents)
     values = [ident[0] for ident in idents]
-    if dialect.name == "postgresql" and isinstance(keys[0].type, _PLAIN):
+    is_plain = isinstance(keys[0].type, _PLAIN) and {keys[0].type.python_type}.issuperset(map(type, values))
+    if dialect.name == "postgresql" and is_plain:
         found = keys[0] == any_(bindparam(None, values, type_=ARRAY(keys[0].type)))
     else:
         found = keys[0].in_(values)

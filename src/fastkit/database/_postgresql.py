@@ -48,7 +48,7 @@ class PostgreSQLBackend(Backend):
         else:
             options = " ".join(f"-c {name}={value}" for name, value in limits.items())
             connect_args = {"connect_timeout": math.ceil(timeouts.connect), "options": options}
-        return {"connect_args": connect_args, "skip_autocommit_rollback": True}
+        return {"connect_args": connect_args}
 
     def joined(self, url: URL, limits: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
         """Keep the limits beside the app's own settings of the session, which come last and win."""
@@ -157,11 +157,13 @@ def _note_half_sent(context: ExceptionContext) -> None:
 
 
 def _tidy(dbapi: Any, record: Any, state: PoolResetState) -> None:
-    """Leave nothing to the next user of a connection: no half statement, no transaction that could not begin."""
+    """Leave nothing to the next user of a connection: no half statement, no transaction that nobody knows of."""
     if not state.asyncio_safe:
         return
     if record.info.pop(HALF_SENT, False):
         dbapi.run_async(lambda driver: driver.execute("SELECT 1"))
     driver = dbapi.driver_connection
+    if dbapi.autocommit and driver.is_in_transaction():  # by a text that said BEGIN
+        dbapi.run_async(lambda driver: driver.execute("ROLLBACK"))
     if getattr(driver, "_top_xact", None) is not None and not driver.is_in_transaction():
         driver._top_xact = None  # noqa: SLF001 - or asyncpg takes every later transaction for a savepoint of this one

@@ -152,7 +152,7 @@ def _reset(dbapi: Any, record: Any, state: PoolResetState) -> None:
 
 def _terminate(dbapi: Any) -> None:
     """
-    Throw a connection of aiosqlite away: end what runs, roll back, close, stop its thread, without awaiting any of it.
+    Throw a connection of aiosqlite away: interrupt it, roll back, close, stop its thread, without awaiting any of it.
 
     A statement that was cut off may still be referred to by a traceback. SQLite then only pretends to close, and keeps
     the transaction, and with it the write lock, until the garbage collector comes (sqlite.org/c3ref/close.html); so the

@@ -106,7 +106,8 @@ def _value_of(field: Any, *, is_query: bool) -> _Value:
     def value(given: Mapping[str, Any], received: Any) -> Any:
         for name in names:
             if name in given:
-                return validated(received.getlist(name) if is_list else given[name], from_attributes=True)
+                found = received.getlist(name) if is_list else given[name]
+                return missing() if found is None else validated(found, from_attributes=True)  # a convertor gives None
         return missing()
 
     return value
