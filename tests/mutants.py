@@ -145,6 +145,15 @@ MUTANTS = (
         "uow/test_scope.py::test_c5_first_read_inside_a_block_refreshes",
     ),
     Mutant(
+        "C5",
+        "a read outside a block leaves its connection in autocommit",
+        "database/_connection.py",
+        "        dbapi.autocommit = False\n",
+        "        pass\n",
+        "database/test_rows.py::test_c5_a_read_outside_a_block_is_in_autocommit",
+        "asyncpg",
+    ),
+    Mutant(
         "C6",
         "a nested commit() ends the transaction",
         "uow/_life.py",
