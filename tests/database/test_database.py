@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import socket
+import sys
 import time
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_a_missing_driver_names_the_extra(kind: type[Any], url: str, module: str
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delitem(sys.modules, "fastkit.database._aiosqlite", raising=False)
 
     with pytest.raises(DeclarationError, match=rf"pip install 'fastkit-blocks\[{extra}\]'"):
         kind(url)

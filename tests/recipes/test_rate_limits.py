@@ -205,8 +205,8 @@ def test_a_refused_request_takes_no_connection(recipes: Any, monkeypatch: pytest
     limit = recipes.RateLimit("one", "1/day", recipes.storage_from_string("async+memory://"))
     recipes.app.add_api_route("/limited", count, dependencies=[Depends(limit)])
     made: list[int] = []
-    serving = recipes.Shop.serving
-    monkeypatch.setattr(recipes.Shop, "serving", lambda database: made.append(1) or serving(database))
+    serve = recipes.Shop._serve
+    monkeypatch.setattr(recipes.Shop, "_serve", lambda unit: made.append(1) or serve(unit))
 
     async def visit() -> list[int]:
         async with started(recipes), client(recipes.served) as asking:
