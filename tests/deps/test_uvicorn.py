@@ -5,6 +5,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -31,7 +32,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.util import await_only
 
 from bookshop.models import Author
-from fastkit.database import AsyncDatabase, Database
+from fastkit.database import AsyncDatabase, Database, Timeouts
 from fastkit.deps import install, transaction, unit_factory, unit_of_work, units
 from fastkit.errors import LockTimeoutError
 from fastkit.repository import Repository
@@ -319,10 +320,21 @@ async def test_c24_a_database_that_goes_and_comes_back(driver: Driver, url: str,
 
 @pytest.fixture
 def small(driver: Driver, url: str) -> Iterator[Database]:
-    """Return a sync database with five connections."""
+    """Return a sync database with five connections, for which one waits longer than any busy machine takes."""
+    yield from five_connections(driver, url, replace(TIMEOUTS, pool=25))
+
+
+@pytest.fixture
+def impatient(driver: Driver, url: str) -> Iterator[Database]:
+    """Return the same with a short limit, for what is to run into it."""
+    yield from five_connections(driver, url, TIMEOUTS)
+
+
+def five_connections(driver: Driver, url: str, timeouts: Timeouts) -> Iterator[Database]:
+    """Yield a sync database with five connections."""
     if driver.is_async:
         pytest.skip("the async colour holds no threads")
-    database = Database(url, pool_size=5, timeouts=TIMEOUTS, engine_options={"max_overflow": 0})
+    database = Database(url, pool_size=5, timeouts=timeouts, engine_options={"max_overflow": 0})
     yield database
     database.close()
 
@@ -363,7 +375,7 @@ async def test_c4_many_sync_requests_do_not_starve_each_other(small: Database) -
     assert small.checked_out == 0
 
 
-async def test_c4_without_admission_they_would_starve(small: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_c4_without_admission_they_would_starve(impatient: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same requests run into the pool's time limit if all are let in at once: the test above can fail."""
 
     @asynccontextmanager
@@ -372,7 +384,7 @@ async def test_c4_without_admission_they_would_starve(small: Database, monkeypat
 
     monkeypatch.setattr(units, "_admitted", everybody)
 
-    statuses = await rush(busy_app(small), ["/"] * 120)
+    statuses = await rush(busy_app(impatient), ["/"] * 120)
 
     assert statuses.get(503, 0) > 0
 
@@ -394,10 +406,10 @@ async def test_c15_two_units_on_one_database_do_not_starve_each_other(small: Dat
     assert await rush(app, ["/"] * 40) == {200: 40}
 
 
-async def test_c4_waiting_for_a_turn_has_a_limit(small: Database) -> None:
+async def test_c4_waiting_for_a_turn_has_a_limit(impatient: Database) -> None:
     """A request that finds all connections taken for longer than the pool's limit is a 503, as in the async colour."""
     app = FastAPI()
-    install(app, {Shop: small})
+    install(app, {Shop: impatient})
 
     @app.get("/")
     def hold(shop: Annotated[Shop, unit_of_work(Shop)]) -> int:
