@@ -139,14 +139,14 @@ async def test_one_text_for_any_number_of_keys(stocked: World) -> None:
 
 
 async def test_keys_that_no_column_holds(stocked: World) -> None:
-    """A number that is too great for the column is an error, or found nowhere, as by `get`."""
+    """A number that is too great for the column is refused where `get` refuses it, and nowhere else."""
     for keys in ([1, 2**40], [1, 2**70]):
         told = []
         for read in ("get_many", "get"):
             async with stocked.serving() as shop:
                 try:
-                    found = await (shop.books.get_many(keys) if read == "get_many" else shop.books.get(keys[-1]))
-                    told.append("found" if found not in (None, []) and read == "get" else "nothing")
+                    await (shop.books.get_many(keys) if read == "get_many" else shop.books.get(keys[-1]))
+                    told.append("read")
                 except InvalidValueError:
                     told.append("refused")
         assert told[0] == told[1]

@@ -43,7 +43,7 @@ class _OneTripCursor(AsyncAdapt_aiosqlite_cursor):
     """
     A cursor that brings everything with the trip that runs the statement, and leaves nothing open in the thread.
 
-    A statement whose caller is cancelled runs to its end there, is closed there, and so keeps no lock for a cursor.
+    A statement whose caller is cancelled is closed there all the same, and keeps no lock for a cursor.
     """
 
     __slots__ = ("_size", "_told")

@@ -47,7 +47,7 @@ class _Among(FunctionElement[bool]):
     A column is one of the keys.
 
     With an array PostgreSQL has one text for any number of keys, to be prepared once. IN has one for each number, and
-    SQLAlchemy renders it anew each time: half of the time of a small list.
+    SQLAlchemy renders it anew each time: a tenth of the time of fifty rows with a list each.
     """
 
     inherit_cache = True
