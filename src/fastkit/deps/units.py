@@ -151,14 +151,8 @@ def _provider(unit: Any) -> Callable[..., Any]:
         if (unit, database) in shared:
             yield shared[unit, database]
             return
-        served = shared[unit, database] = unit(database)
-        served._serve()  # noqa: SLF001 - as `serving`, with one generator less
-        try:
-            yield served
-        except BaseException as error:
-            await served._end_of_owner(error)  # noqa: SLF001 - same
-            raise
-        await served._end_of_owner(None)  # noqa: SLF001 - same
+        async with unit.serving(database) as shared[unit, database]:
+            yield shared[unit, database]
 
     async def sync_unit(connection: HTTPConnection) -> AsyncGenerator[Any]:
         database = database_of(connection, unit)
